@@ -1,0 +1,143 @@
+namespace Nacre.Contracts;
+
+// The bodies of the REST API, version 1. docs/architecture.md and /openapi/v1.json describe the paths.
+
+/// <summary>A public key, P-256, as a JSON Web Key (RFC 7517).</summary>
+/// <param name="Kty">Always <c>EC</c>.</param>
+/// <param name="Crv">Always <c>P-256</c>.</param>
+/// <param name="X">Coordinate, base64url.</param>
+/// <param name="Y">Coordinate, base64url.</param>
+public sealed record PublicKey(string Kty, string Crv, string X, string Y);
+
+/// <summary>What the server says about itself; needs no credential.</summary>
+/// <param name="Product">Always <c>nacre</c>.</param>
+/// <param name="Version">The server's version.</param>
+/// <param name="Organisation">The organisation's name.</param>
+public sealed record ServerInfo(string Product, string Version, string Organisation);
+
+/// <summary>Creates a user.</summary>
+/// <param name="Name">Unique name; see <see cref="Names"/>.</param>
+/// <param name="DisplayName">For people.</param>
+public sealed record CreateUser(string Name, string? DisplayName);
+
+/// <summary>A user.</summary>
+/// <param name="Name">Unique name.</param>
+/// <param name="DisplayName">For people.</param>
+/// <param name="CreatedAt">When it was created.</param>
+public sealed record User(string Name, string DisplayName, DateTimeOffset CreatedAt);
+
+/// <summary>Makes a one-time code with which a device of this user enrols.</summary>
+/// <param name="User">Whose device it will be.</param>
+/// <param name="ValidForSeconds">1 to 2,592,000 (30 days); absent: a day.</param>
+public sealed record CreateEnrolmentCode(string User, long? ValidForSeconds);
+
+/// <summary>A fresh code, shown this once.</summary>
+/// <param name="Code">The code with its secret part.</param>
+/// <param name="ExpiresAt">When it stops working.</param>
+public sealed record CreatedEnrolmentCode(string Code, DateTimeOffset ExpiresAt);
+
+/// <summary>A device's request to be enrolled.</summary>
+/// <param name="CodeId">The code's public part.</param>
+/// <param name="DeviceName">For people, at most 64 characters.</param>
+/// <param name="PublicKey">The device's key, made on the device.</param>
+/// <param name="Proof"><see cref="EnrolmentCode.Prove"/> over purpose <c>request</c> and CodeId, DeviceName, PublicKey.X, PublicKey.Y.</param>
+public sealed record EnrolDevice(string CodeId, string DeviceName, PublicKey PublicKey, string Proof);
+
+/// <summary>The server's answer to <see cref="EnrolDevice"/>: all that the device will trust from now on.</summary>
+/// <param name="DeviceId">The device's identity.</param>
+/// <param name="User">Whose device it is.</param>
+/// <param name="Organisation">The organisation's name.</param>
+/// <param name="ReleaseKey">Signs releases; held by the publisher. Null until the first publisher registered it.</param>
+/// <param name="LeaseKey">Signs leases; held by the server.</param>
+/// <param name="Proof"><see cref="EnrolmentCode.Prove"/> over purpose <c>answer</c> and DeviceId, User, Organisation, ReleaseKey.X, ReleaseKey.Y
+/// (empty texts where it is null), LeaseKey.X, LeaseKey.Y, and the request's proof.</param>
+public sealed record EnrolledDevice(string DeviceId, string User, string Organisation, PublicKey? ReleaseKey, PublicKey LeaseKey, string Proof);
+
+/// <summary>A device as the administrator sees it.</summary>
+/// <param name="Id">Identity.</param>
+/// <param name="Name">For people.</param>
+/// <param name="User">Whose it is.</param>
+/// <param name="EnrolledAt">When it enrolled.</param>
+/// <param name="LastSeenAt">Its last authenticated request.</param>
+/// <param name="Revoked">Whether its permission was taken away.</param>
+public sealed record Device(string Id, string Name, string User, DateTimeOffset EnrolledAt, DateTimeOffset? LastSeenAt, bool Revoked);
+
+/// <summary>Asks which segments the store lacks.</summary>
+/// <param name="Names">At most 10,000 names.</param>
+public sealed record FindMissingSegments(IReadOnlyList<string> Names);
+
+/// <summary>The segments that the store lacks.</summary>
+/// <param name="Names">A subset of those asked for.</param>
+public sealed record MissingSegments(IReadOnlyList<string> Names);
+
+/// <summary>Publishes a release: its segments must be in the store.</summary>
+/// <param name="Manifest">A <see cref="ReleaseManifest"/> as compact JWS (ES256) by the organisation's release signing key.</param>
+/// <param name="ReleaseKey">32 bytes, base64: opens the release's index. The server keeps it encrypted and gives it to entitled devices only.</param>
+public sealed record PublishRelease(string Manifest, string ReleaseKey);
+
+/// <summary>A published release.</summary>
+/// <param name="Image">Its golden image.</param>
+/// <param name="Version">1, 2, 3, … within the image.</param>
+/// <param name="PublishedAt">When.</param>
+/// <param name="Size">Bytes of all its artifacts, before chunking.</param>
+/// <param name="StoredSize">Bytes of all the segments that it refers to.</param>
+/// <param name="Channels">The channels that point at it.</param>
+/// <param name="Manifest">The signed manifest.</param>
+public sealed record Release(string Image, int Version, DateTimeOffset PublishedAt, long Size, long StoredSize, IReadOnlyList<string> Channels, string Manifest);
+
+/// <summary>A golden image.</summary>
+/// <param name="Name">Unique name.</param>
+/// <param name="LatestVersion">The newest release's version, 0 before the first.</param>
+/// <param name="Channels">Channel name to version.</param>
+public sealed record Image(string Name, int LatestVersion, IReadOnlyDictionary<string, int> Channels);
+
+/// <summary>Points a channel at a release.</summary>
+/// <param name="Version">The release's version.</param>
+public sealed record MoveChannel(int Version);
+
+/// <summary>Creates a LivePC.</summary>
+/// <param name="Name">Unique name.</param>
+/// <param name="Image">The golden image that it runs.</param>
+/// <param name="Channel">The channel that it follows; absent: <c>stable</c>.</param>
+public sealed record CreateLivePc(string Name, string Image, string? Channel);
+
+/// <summary>A LivePC as the administrator sees it.</summary>
+/// <param name="Name">Unique name.</param>
+/// <param name="Image">Golden image.</param>
+/// <param name="Channel">Channel.</param>
+/// <param name="Users">Who is entitled.</param>
+public sealed record LivePc(string Name, string Image, string Channel, IReadOnlyList<string> Users);
+
+/// <summary>A LivePC as an entitled device sees it.</summary>
+/// <param name="Name">Unique name.</param>
+/// <param name="Image">Golden image.</param>
+/// <param name="Channel">Channel.</param>
+/// <param name="Version">The release that the channel points at; null where there is none yet.</param>
+public sealed record EntitledLivePc(string Name, string Image, string Channel, int? Version);
+
+/// <summary>Asks for a lease.</summary>
+/// <param name="InstalledVersion">The release that the device has and may go on starting; null on an empty device.</param>
+public sealed record TakeLease(int? InstalledVersion);
+
+/// <summary>A lease with what it opens.</summary>
+/// <param name="Lease">A <see cref="LeaseClaims"/> as compact JWS (ES256) by the server's lease key.</param>
+/// <param name="Manifests">Signed manifests of the channel's release and of the installed one.</param>
+/// <param name="Keys"><see cref="LeaseKeys"/> as compact JWE (ECDH-ES+A256KW, A256GCM) to the device's key.</param>
+/// <param name="ReleaseKey">The organisation's release signing key, for a device that enrolled before there was one. A device that has one ignores it.</param>
+public sealed record LeaseGrant(string Lease, IReadOnlyList<string> Manifests, string Keys, PublicKey? ReleaseKey);
+
+/// <summary>What the server says with a lease. Times are seconds since 1970 (RFC 7519).</summary>
+/// <param name="Sub">The device.</param>
+/// <param name="User">The user.</param>
+/// <param name="LivePc">The LivePC.</param>
+/// <param name="Image">Its golden image.</param>
+/// <param name="Version">The release that the channel points at.</param>
+/// <param name="InstalledVersion">The older release that the device may go on starting, where it asked for one.</param>
+/// <param name="Iat">Issued at.</param>
+/// <param name="Exp">Ends at.</param>
+public sealed record LeaseClaims(string Sub, string User, string LivePc, string Image, int Version, int? InstalledVersion, long Iat, long Exp);
+
+/// <summary>The secrets of a lease.</summary>
+/// <param name="Share">32 bytes, base64: the server's part of the key that opens the user's volumes; always the same for one device and LivePC.</param>
+/// <param name="ReleaseKeys">Version (as text) to the release's key, 32 bytes, base64.</param>
+public sealed record LeaseKeys(string Share, IReadOnlyDictionary<string, string> ReleaseKeys);

@@ -1,0 +1,175 @@
+using System.Reflection;
+
+namespace Nacre.Contracts;
+
+/// <summary>The command line's exit codes; part of its interface (docs/cli.md).</summary>
+public enum ExitCode
+{
+    /// <summary>Done.</summary>
+    Success = 0,
+
+    /// <summary>A bug or an outage that no other code describes.</summary>
+    Failure = 1,
+
+    /// <summary>The command line itself is wrong.</summary>
+    Usage = 2,
+
+    /// <summary>An input (recipe, code, name) was refused.</summary>
+    Refused = 3,
+
+    /// <summary>The server or origin can't be reached, or the answer stopped half-way.</summary>
+    Unreachable = 4,
+
+    /// <summary>Something is not authentic: changed, truncated, or signed by a key that is not trusted.</summary>
+    NotAuthentic = 5,
+
+    /// <summary>This computer lacks something: a program, disk space, a free port, a permission.</summary>
+    Environment = 6,
+
+    /// <summary>What was named does not exist, or is not in the state that the command needs.</summary>
+    State = 7,
+
+    /// <summary>Not permitted: no lease, not entitled, wrong token.</summary>
+    Denied = 8,
+
+    /// <summary>Interrupted by Ctrl-C.</summary>
+    Cancelled = 130,
+}
+
+/// <summary>One kind of error: a code that never changes, what it means over HTTP and for a script, and what a person can do.</summary>
+/// <param name="Code">The stable, machine-readable code: the only thing programs decide by.</param>
+/// <param name="HttpStatus">Status of a response that carries it.</param>
+/// <param name="ExitCode">Exit code of a command that ends with it.</param>
+/// <param name="Hint">What to do, in one sentence.</param>
+public sealed record ErrorKind(string Code, int HttpStatus, ExitCode ExitCode, string Hint);
+
+/// <summary>Every error that Nacre reports, in one place.</summary>
+public static class ErrorCatalogue
+{
+    // What was sent
+    /// <summary>A request or its fields are not as the API describes.</summary>
+    public static readonly ErrorKind RequestInvalid = new("E_REQUEST_INVALID", 400, ExitCode.Refused, "compare the request with the API description at /openapi/v1.json");
+    /// <summary>A name has characters that names do not have.</summary>
+    public static readonly ErrorKind NameInvalid = new("E_NAME_INVALID", 400, ExitCode.Refused, "use 1 to 63 lower-case letters, digits and hyphens, beginning with a letter");
+    /// <summary>A command was used with a combination of arguments that makes no sense.</summary>
+    public static readonly ErrorKind UsageInvalid = new("E_USAGE", 400, ExitCode.Usage, "see 'nacre COMMAND --help'");
+
+    // Who asks
+    /// <summary>No credential, or one that is not valid.</summary>
+    public static readonly ErrorKind Unauthenticated = new("E_UNAUTHENTICATED", 401, ExitCode.Denied, "administrators: 'nacre login URL'; devices: 'nacre device enrol URL CODE'");
+    /// <summary>The credential does not permit this.</summary>
+    public static readonly ErrorKind Forbidden = new("E_FORBIDDEN", 403, ExitCode.Denied, "ask an administrator");
+    /// <summary>The device's user is not entitled to the LivePC.</summary>
+    public static readonly ErrorKind NotEntitled = new("E_NOT_ENTITLED", 403, ExitCode.Denied, "ask the administrator to entitle you: 'nacre livepc entitle LIVEPC USER'");
+    /// <summary>The device was revoked.</summary>
+    public static readonly ErrorKind DeviceRevoked = new("E_DEVICE_REVOKED", 403, ExitCode.Denied, "ask the administrator for a new enrolment code");
+
+    // Enrolment
+    /// <summary>No such enrolment code.</summary>
+    public static readonly ErrorKind EnrolmentCodeWrong = new("E_ENROLMENT_CODE_WRONG", 404, ExitCode.Refused, "compare the code with the one you were given, or ask for a new one");
+    /// <summary>The code's time is over.</summary>
+    public static readonly ErrorKind EnrolmentCodeExpired = new("E_ENROLMENT_CODE_EXPIRED", 410, ExitCode.Refused, "ask the administrator for a new code: 'nacre device code USER'");
+    /// <summary>The code has been used.</summary>
+    public static readonly ErrorKind EnrolmentCodeUsed = new("E_ENROLMENT_CODE_USED", 409, ExitCode.Refused, "each code enrols one device: ask for a new one");
+    /// <summary>The server did not prove that it knows the code.</summary>
+    public static readonly ErrorKind ServerNotAuthentic = new("E_SERVER_NOT_AUTHENTIC", 502, ExitCode.NotAuthentic, "check the URL: something between this device and the server changes what they say");
+    /// <summary>This device is enrolled already.</summary>
+    public static readonly ErrorKind AlreadyEnrolled = new("E_ALREADY_ENROLLED", 409, ExitCode.State, "'nacre device forget' first, if this device is to belong to another server");
+    /// <summary>This device is not enrolled.</summary>
+    public static readonly ErrorKind NotEnrolled = new("E_NOT_ENROLLED", 409, ExitCode.State, "'nacre device enrol URL CODE' with the code that the administrator gave you");
+    /// <summary>This command line is not logged in to a server.</summary>
+    public static readonly ErrorKind NotLoggedIn = new("E_NOT_LOGGED_IN", 401, ExitCode.State, "'nacre login URL --token-file FILE' with the token that the server made at its first start");
+
+    // What is there
+    /// <summary>Nothing of that name.</summary>
+    public static readonly ErrorKind NotFound = new("E_NOT_FOUND", 404, ExitCode.State, "list what there is with the command's 'list'");
+    /// <summary>The name is taken.</summary>
+    public static readonly ErrorKind AlreadyExists = new("E_ALREADY_EXISTS", 409, ExitCode.State, "choose another name");
+    /// <summary>An immutable thing was to be changed.</summary>
+    public static readonly ErrorKind Immutable = new("E_IMMUTABLE", 409, ExitCode.State, "publish a new release instead");
+    /// <summary>The release names segments that the store lacks.</summary>
+    public static readonly ErrorKind SegmentsMissing = new("E_SEGMENTS_MISSING", 409, ExitCode.State, "run 'nacre image publish' again: it uploads what is missing");
+    /// <summary>A segment's bytes are not what the sender announced.</summary>
+    public static readonly ErrorKind DigestMismatch = new("E_DIGEST_MISMATCH", 400, ExitCode.NotAuthentic, "send it again: it was changed on the way");
+    /// <summary>More bytes than the limit allows.</summary>
+    public static readonly ErrorKind TooLarge = new("E_TOO_LARGE", 413, ExitCode.Refused, "see the limits in docs/operations.md");
+    /// <summary>A channel has no release yet.</summary>
+    public static readonly ErrorKind ChannelEmpty = new("E_CHANNEL_EMPTY", 409, ExitCode.State, "the administrator publishes one: 'nacre image publish FOLDER --channel CHANNEL'");
+
+    // Trust
+    /// <summary>A release's signature is not by the organisation's release signing key.</summary>
+    public static readonly ErrorKind ReleaseNotAuthentic = new("E_RELEASE_NOT_AUTHENTIC", 422, ExitCode.NotAuthentic, "do not use this release: ask the administrator who signed it; what is installed stays as it was");
+    /// <summary>A lease's signature or binding is wrong.</summary>
+    public static readonly ErrorKind LeaseNotAuthentic = new("E_LEASE_NOT_AUTHENTIC", 422, ExitCode.NotAuthentic, "connect to the server for a new lease; if that fails too, ask the administrator");
+    /// <summary>The lease's time is over.</summary>
+    public static readonly ErrorKind LeaseExpired = new("E_LEASE_EXPIRED", 403, ExitCode.Denied, "connect to the server once: the lease renews by itself");
+    /// <summary>Bytes of a segment fail their authentication or are missing.</summary>
+    public static readonly ErrorKind SegmentNotAuthentic = new("E_SEGMENT_NOT_AUTHENTIC", 502, ExitCode.NotAuthentic, "the origin serves damaged data: tell the administrator; nothing damaged was used, start again when it is mended");
+    /// <summary>The origin sends less than a segment has.</summary>
+    public static readonly ErrorKind SegmentTruncated = new("E_SEGMENT_TRUNCATED", 502, ExitCode.NotAuthentic, "the origin serves a truncated segment: tell the administrator, who can upload it again with 'nacre image publish'");
+    /// <summary>A format or feature of a newer version.</summary>
+    public static readonly ErrorKind Unsupported = new("E_UNSUPPORTED", 501, ExitCode.State, "update nacre on this computer");
+
+    // Recipes and images
+    /// <summary>A recipe has errors.</summary>
+    public static readonly ErrorKind RecipeInvalid = new("E_RECIPE_INVALID", 400, ExitCode.Refused, "correct the lines named above; docs/recipes.md describes every key");
+    /// <summary>The build failed.</summary>
+    public static readonly ErrorKind BuildFailed = new("E_BUILD_FAILED", 500, ExitCode.Failure, "the log named above has the whole story");
+    /// <summary>The folder is not a built golden image.</summary>
+    public static readonly ErrorKind NotAnImage = new("E_NOT_AN_IMAGE", 400, ExitCode.Refused, "give the folder that 'nacre image build' made");
+
+    // This computer
+    /// <summary>A program is not installed.</summary>
+    public static readonly ErrorKind ProgramMissing = new("E_PROGRAM_MISSING", 500, ExitCode.Environment, "install the package named above");
+    /// <summary>The disk is full.</summary>
+    public static readonly ErrorKind NoSpace = new("E_NO_SPACE", 507, ExitCode.Environment, "free some space and run the command again: nothing was lost");
+    /// <summary>An address is in use.</summary>
+    public static readonly ErrorKind AddressInUse = new("E_ADDRESS_IN_USE", 500, ExitCode.Environment, "stop the other program, or choose another address with --listen");
+    /// <summary>A file can't be read or written.</summary>
+    public static readonly ErrorKind FileAccess = new("E_FILE_ACCESS", 500, ExitCode.Environment, "check that the file exists and who may use it");
+    /// <summary>The forced accelerator does not work here.</summary>
+    public static readonly ErrorKind AcceleratorUnusable = new("E_ACCELERATOR_UNUSABLE", 500, ExitCode.Environment, "unset NACRE_ACCEL to let the player choose");
+    /// <summary>A volume can't be opened.</summary>
+    public static readonly ErrorKind VolumeDamaged = new("E_VOLUME_DAMAGED", 500, ExitCode.NotAuthentic, "do not delete anything: ask the help desk");
+
+    // Running
+    /// <summary>The server does not answer.</summary>
+    public static readonly ErrorKind ServerUnreachable = new("E_SERVER_UNREACHABLE", 503, ExitCode.Unreachable, "check the network and the server's address, then try again");
+    /// <summary>The server failed inside.</summary>
+    public static readonly ErrorKind ServerFailed = new("E_SERVER_FAILED", 500, ExitCode.Failure, "the server's log has the reason under the trace id above");
+    /// <summary>The LivePC runs already.</summary>
+    public static readonly ErrorKind AlreadyRunning = new("E_ALREADY_RUNNING", 409, ExitCode.State, "'nacre livepc console' shows it, 'nacre livepc stop' ends it");
+    /// <summary>The LivePC does not run.</summary>
+    public static readonly ErrorKind NotRunning = new("E_NOT_RUNNING", 409, ExitCode.State, "'nacre livepc start' first");
+    /// <summary>The guest did not start, or stopped by itself.</summary>
+    public static readonly ErrorKind GuestFailed = new("E_GUEST_FAILED", 500, ExitCode.Failure, "the lines above are the last ones of the guest's console");
+    /// <summary>QEMU refused to start.</summary>
+    public static readonly ErrorKind QemuFailed = new("E_QEMU_FAILED", 500, ExitCode.Failure, "the lines above are QEMU's own words");
+    /// <summary>Something took longer than it may.</summary>
+    public static readonly ErrorKind TimedOut = new("E_TIMED_OUT", 504, ExitCode.Failure, "try again; a longer limit is an option of the command");
+    /// <summary>Interrupted by the user.</summary>
+    public static readonly ErrorKind Cancelled = new("E_CANCELLED", 499, ExitCode.Cancelled, "run the command again to continue where it stopped");
+    /// <summary>A bug.</summary>
+    public static readonly ErrorKind Internal = new("E_INTERNAL", 500, ExitCode.Failure, "this is a defect of nacre: please report it with the text above");
+
+    /// <summary>Every kind, by code.</summary>
+    public static IReadOnlyDictionary<string, ErrorKind> All { get; } = typeof(ErrorCatalogue)
+        .GetFields(BindingFlags.Public | BindingFlags.Static)
+        .Where(field => field.FieldType == typeof(ErrorKind))
+        .Select(field => (ErrorKind)field.GetValue(null)!)
+        .ToDictionary(kind => kind.Code);
+}
+
+/// <summary>An error that a person can act on. Anything else that is thrown is a bug.</summary>
+public sealed class NacreException : Exception
+{
+    /// <summary>Creates the exception.</summary>
+    /// <param name="kind">What went wrong, from the catalogue.</param>
+    /// <param name="message">What happened and why: lower case, no full stop, no secret.</param>
+    /// <param name="innerException">The cause, where there is one.</param>
+    public NacreException(ErrorKind kind, string message, Exception? innerException = null)
+        : base(message, innerException) => Kind = kind;
+
+    /// <summary>What went wrong.</summary>
+    public ErrorKind Kind { get; }
+}
