@@ -1,0 +1,93 @@
+using System.Buffers.Binary;
+using System.Security.Cryptography;
+using ZstdSharp;
+
+namespace Nacre.Volumes.Releases;
+
+/// <summary>
+/// The bytes of a published segment (SPEC.md, REL-0xx): a header, chunks each sealed on its own, and a catalogue that only publishers can
+/// open. A chunk is at most <see cref="MaxChunkBlocks"/> blocks of a release, compressed where that is smaller.
+/// </summary>
+internal static class SegmentFormat
+{
+    public const int NameSize = 16;
+    public const int KeySize = 32;
+    public const int TagSize = 16;
+    public const int HeaderSize = 32;
+    public const int TrailerSize = 16;
+    public const int CatalogueEntrySize = 24;
+    public const int MaxChunkBlocks = 64;
+    public const int MaxChunkSize = MaxChunkBlocks * IBlockDevice.BlockSize;
+
+    /// <summary>Prevents a hostile length from asking for memory: no segment that a publisher makes is larger.</summary>
+    public const int MaxSegmentSize = 32 * 1024 * 1024;
+
+    public static ReadOnlySpan<byte> HeaderMagic => "NACRESEG"u8;
+
+    public static ReadOnlySpan<byte> TrailerMagic => "NACRECAT"u8;
+
+    public static void WriteHeader(Span<byte> header, ReadOnlySpan<byte> name)
+    {
+        header[..HeaderSize].Clear();
+        HeaderMagic.CopyTo(header);
+        header[8] = 1;
+        name.CopyTo(header[16..]);
+    }
+
+    public static void Nonce(Span<byte> nonce, uint ordinal)
+    {
+        nonce.Clear();
+        BinaryPrimitives.WriteUInt32LittleEndian(nonce, ordinal);
+    }
+
+    /// <summary>What a chunk's tag covers besides its content: its plain length and whether it is compressed.</summary>
+    public static void AssociatedData(Span<byte> data, int plainLength, bool compressed)
+    {
+        BinaryPrimitives.WriteInt32LittleEndian(data, plainLength);
+        data[4] = compressed ? (byte)1 : (byte)0;
+    }
+
+    /// <summary>Opens one sealed chunk into <paramref name="plain"/>, whose length is the chunk's.</summary>
+    /// <returns>False where the bytes are not the authentic ones (a hole in the cache, damage, tampering).</returns>
+    public static bool TryOpenChunk(
+        ReadOnlySpan<byte> segmentKey, uint ordinal, bool compressed, ReadOnlySpan<byte> untrustedSealed, Span<byte> plain, Span<byte> scratch)
+    {
+        var content = compressed ? scratch[..(untrustedSealed.Length - TagSize)] : plain;
+        if (!TryAuthenticate(segmentKey, ordinal, compressed, plain.Length, untrustedSealed, content))
+        {
+            return false;
+        }
+
+        if (compressed)
+        {
+            // Authentic, so written by the publisher: a wrong length here is a defect of the publisher, not an attack.
+            using var decompressor = new Decompressor();
+            if (decompressor.Unwrap(content, plain) != plain.Length)
+            {
+                throw new VolumeException(VolumeErrorKind.Corrupt, "a chunk of the release is shorter than its index says");
+            }
+        }
+
+        return true;
+    }
+
+    /// <summary>Checks one sealed chunk and decrypts it into <paramref name="content"/> without decompressing.</summary>
+    public static bool TryAuthenticate(
+        ReadOnlySpan<byte> segmentKey, uint ordinal, bool compressed, int plainLength, ReadOnlySpan<byte> untrustedSealed, Span<byte> content)
+    {
+        Span<byte> nonce = stackalloc byte[12];
+        Span<byte> associated = stackalloc byte[5];
+        Nonce(nonce, ordinal);
+        AssociatedData(associated, plainLength, compressed);
+        using var gcm = new AesGcm(segmentKey, TagSize);
+        try
+        {
+            gcm.Decrypt(nonce, untrustedSealed[..^TagSize], untrustedSealed[^TagSize..], content, associated);
+            return true;
+        }
+        catch (AuthenticationTagMismatchException)
+        {
+            return false;
+        }
+    }
+}
