@@ -34,7 +34,11 @@ public sealed record CreateEnrolmentCode(string User, long? ValidForSeconds);
 /// <summary>A fresh code, shown this once.</summary>
 /// <param name="Code">The code with its secret part.</param>
 /// <param name="ExpiresAt">When it stops working.</param>
-public sealed record CreatedEnrolmentCode(string Code, DateTimeOffset ExpiresAt);
+public sealed record CreatedEnrolmentCode(string Code, DateTimeOffset ExpiresAt)
+{
+    /// <summary>Without the secret.</summary>
+    public override string ToString() => $"{nameof(CreatedEnrolmentCode)} {{ Code = ***, ExpiresAt = {ExpiresAt:O} }}";
+}
 
 /// <summary>A device's request to be enrolled.</summary>
 /// <param name="CodeId">The code's public part.</param>
@@ -73,7 +77,11 @@ public sealed record MissingSegments(IReadOnlyList<string> Names);
 /// <summary>Publishes a release: its segments must be in the store.</summary>
 /// <param name="Manifest">A <see cref="ReleaseManifest"/> as compact JWS (ES256) by the organisation's release signing key.</param>
 /// <param name="ReleaseKey">32 bytes, base64: opens the release's index. The server keeps it encrypted and gives it to entitled devices only.</param>
-public sealed record PublishRelease(string Manifest, string ReleaseKey);
+public sealed record PublishRelease(string Manifest, string ReleaseKey)
+{
+    /// <summary>Without the secret.</summary>
+    public override string ToString() => $"{nameof(PublishRelease)} {{ Manifest = {Manifest}, ReleaseKey = *** }}";
+}
 
 /// <summary>A published release.</summary>
 /// <param name="Image">Its golden image.</param>
@@ -140,4 +148,8 @@ public sealed record LeaseClaims(string Sub, string User, string LivePc, string 
 /// <summary>The secrets of a lease.</summary>
 /// <param name="Share">32 bytes, base64: the server's part of the key that opens the user's volumes; always the same for one device and LivePC.</param>
 /// <param name="ReleaseKeys">Version (as text) to the release's key, 32 bytes, base64.</param>
-public sealed record LeaseKeys(string Share, IReadOnlyDictionary<string, string> ReleaseKeys);
+public sealed record LeaseKeys(string Share, IReadOnlyDictionary<string, string> ReleaseKeys)
+{
+    /// <summary>Without the secret.</summary>
+    public override string ToString() => $"{nameof(LeaseKeys)} {{ Share = ***, ReleaseKeys = *** }}";
+}

@@ -57,6 +57,8 @@ public static class ErrorCatalogue
     // Who asks
     /// <summary>No credential, or one that is not valid.</summary>
     public static readonly ErrorKind Unauthenticated = new("E_UNAUTHENTICATED", 401, ExitCode.Denied, "administrators: 'nacre login URL'; devices: 'nacre device enrol URL CODE'");
+    /// <summary>The device's clock and the server's are too far apart.</summary>
+    public static readonly ErrorKind ClockWrong = new("E_CLOCK_WRONG", 401, ExitCode.Environment, "set this computer's clock; the server's time is named above");
     /// <summary>The credential does not permit this.</summary>
     public static readonly ErrorKind Forbidden = new("E_FORBIDDEN", 403, ExitCode.Denied, "ask an administrator");
     /// <summary>The device's user is not entitled to the LivePC.</summary>
