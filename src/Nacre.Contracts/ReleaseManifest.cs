@@ -20,7 +20,11 @@ public sealed record ReleaseManifest(
     string CommandLine,
     long Size,
     SegmentReference Index,
-    IReadOnlyList<SegmentReference> Segments);
+    IReadOnlyList<SegmentReference> Segments)
+{
+    /// <summary>The <c>typ</c> of a signed manifest.</summary>
+    public const string Type = "nacre-release+jws";
+}
 
 /// <summary>A stored segment: ciphertext under a name.</summary>
 /// <param name="Name">32 hexadecimal digits.</param>

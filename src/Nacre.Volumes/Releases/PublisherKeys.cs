@@ -47,7 +47,8 @@ public sealed class PublisherKeys
     /// used for two different contents, and no nonce twice for different bytes.</summary>
     internal byte[] NameSegment(ReadOnlySpan<byte> content) => HMACSHA256.HashData(segmentNames, content)[..SegmentFormat.NameSize];
 
-    internal byte[] SegmentKey(ReadOnlySpan<byte> name) =>
+    /// <summary>The key of a segment's chunks; goes into the indexes of the releases that refer to it.</summary>
+    public byte[] SegmentKey(ReadOnlySpan<byte> name) =>
         HKDF.DeriveKey(HashAlgorithmName.SHA256, segments, SegmentFormat.KeySize, info: name.ToArray());
 
     internal byte[] CatalogueKey(ReadOnlySpan<byte> name) =>

@@ -13,10 +13,11 @@ public readonly record struct ReleaseStatistics(long FetchedBytes, long Requests
 /// <summary>
 /// Reads a release's chunks: from the cache where they are, from the origin where not; each verified before it is used or kept. Thread-safe.
 /// </summary>
-public sealed class ReleaseReader
+public sealed class ReleaseReader : IDisposable
 {
     private const int MaxRun = 4 * 1024 * 1024;
     private const int PlainCacheChunks = 256;
+    private const int MaxAttempts = 3;
     private readonly SegmentCache cache;
     private readonly ISegmentOrigin origin;
     private readonly ConcurrentDictionary<(int Segment, int Offset), byte> present = new();
@@ -24,6 +25,7 @@ public sealed class ReleaseReader
     private readonly LinkedList<(int Segment, int Offset)> recent = new();
     private readonly Dictionary<(int Segment, int Offset), (byte[] Plain, LinkedListNode<(int Segment, int Offset)> Node)> plains = [];
     private readonly Lock plainLock = new();
+    private readonly CancellationTokenSource closing = new();
     private long fetchedBytes;
     private long requests;
     private long presentBytes;
@@ -49,6 +51,9 @@ public sealed class ReleaseReader
 
     /// <summary>The last failure to keep a fetched chunk (a full disk): reading goes on without the cache. Null where there was none.</summary>
     public VolumeException? CacheFailure { get; private set; }
+
+    /// <summary>Why reads wait (the origin can't be reached: Io) or fail (what it serves is not the release: NotAuthentic, Truncated). Null while all is well.</summary>
+    public VolumeException? Failure { get; private set; }
 
     private ReleaseChunk[] Unique { get; }
 
@@ -84,6 +89,9 @@ public sealed class ReleaseReader
         cache.Flush();
     }
 
+    /// <summary>Ends reads that wait for the origin.</summary>
+    public void Dispose() => closing.Cancel();
+
     /// <summary>A chunk's plain content; the array is shared and must not be changed.</summary>
     internal ValueTask<byte[]> ReadChunkAsync(ReleaseChunk chunk, CancellationToken cancellationToken)
     {
@@ -118,7 +126,7 @@ public sealed class ReleaseReader
             if (TryReadLocal(chunk) is not { } plain)
             {
                 plain = new byte[chunk.Length];
-                await FetchRunAsync([chunk], plain, CancellationToken.None).ConfigureAwait(false);
+                await FetchPatientlyAsync(chunk, plain).ConfigureAwait(false);
             }
 
             Remember(key, plain);
@@ -127,6 +135,32 @@ public sealed class ReleaseReader
         finally
         {
             loading.TryRemove(key, out _);
+        }
+    }
+
+    /// <summary>A guest that reads waits while the origin can't be reached; an error would make it lose what it was doing. What is not authentic
+    /// is tried again a few times, as it may have been damaged on the way, and then fails.</summary>
+    private async Task FetchPatientlyAsync(ReleaseChunk chunk, byte[] plain)
+    {
+        for (var attempt = 1; ; attempt++)
+        {
+            try
+            {
+                await FetchRunAsync([chunk], plain, closing.Token).ConfigureAwait(false);
+                Failure = null;
+                return;
+            }
+            catch (VolumeException exception)
+            {
+                Failure = exception;
+                if (exception.Kind != VolumeErrorKind.Io && attempt >= MaxAttempts)
+                {
+                    throw;
+                }
+            }
+
+            var pause = Failure.Kind == VolumeErrorKind.Io ? Math.Min(5000, 100 << Math.Min(attempt, 6)) : 20;
+            await Task.Delay(TimeSpan.FromMilliseconds(pause), closing.Token).ConfigureAwait(false);
         }
     }
 
