@@ -1,0 +1,310 @@
+using System.Buffers;
+
+namespace Nacre.Volumes;
+
+/// <summary>A writable encrypted volume: a folder that holds a log of authenticated slots and a map from blocks to them.</summary>
+/// <remarks>
+/// <para>Purpose, formats and promises: SPEC.md beside this file. One process may have a volume open for writing, or several for reading.</para>
+/// <para>All members may be called from several threads at once, except disposal, which must be the last call. Everything completes
+/// synchronously. Buffers belong to the caller and are not kept.</para>
+/// <para>A write is in the kernel when it is answered; it survives a power loss after the next flush. After a failed write or flush the
+/// volume is <see cref="VolumeErrorKind.Faulted"/>: it serves reads, and refuses changes until it is opened anew. A full disk does not
+/// fault it: that write fails with <see cref="VolumeErrorKind.NoSpace"/> and may be repeated.</para>
+/// </remarks>
+public sealed partial class Volume : IBlockDevice
+{
+    private const int BlockSize = IBlockDevice.BlockSize;
+
+    // 256 KiB of blocks: one pread for what a guest reads ahead, and a buffer that the shared pool keeps per thread.
+    private const int SlotsPerRead = 64;
+
+    private readonly VolumeOptions _options;
+    private readonly VolumeLog _log;
+    private readonly IDisposable _lock;
+    private readonly bool _ephemeral;
+
+    // Order of taking: _flushing, _gate, _segmentsInUse.
+    private readonly Lock _flushing = new();
+    private readonly Lock _gate = new();
+
+    // Held for reading while a segment's file is in use outside the gate, for writing to take a segment away.
+    private readonly ReaderWriterLockSlim _segmentsInUse = new();
+
+    private VolumeHeader _header;
+    private VolumeException? _fault;
+    private bool _disposed;
+    private long _flushes;
+    private long _dataSyncs;
+    private long _checkpoints;
+
+    /// <inheritdoc/>
+    public long Size => _header.Size;
+
+    /// <inheritdoc/>
+    public bool IsReadOnly => _options.ReadOnly;
+
+    /// <summary>Counts of the volume at this moment.</summary>
+    public VolumeStatistics Statistics
+    {
+        get
+        {
+            lock (_gate)
+            {
+                var (slots, segments) = (0L, 0);
+                foreach (var segment in _log.Segments)
+                {
+                    slots += segment.Count;
+                    segments++;
+                }
+
+                return new VolumeStatistics(
+                    slots * Segment.SlotSize, _log.LiveBlocks, segments, _writtenBytes, _appendedSlots * Segment.SlotSize, _flushes, _dataSyncs,
+                    _checkpoints, _log.ReplayedSlots);
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public ValueTask ReadAsync(long offset, Memory<byte> destination, CancellationToken cancellationToken)
+    {
+        try
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            RequireRange(offset, destination.Length);
+            Read(offset, destination.Span);
+            return ValueTask.CompletedTask;
+        }
+        catch (Exception e) when (e is VolumeException or OperationCanceledException)
+        {
+            return ValueTask.FromException(e);
+        }
+    }
+
+    /// <inheritdoc/>
+    public ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> source, bool forceUnitAccess, CancellationToken cancellationToken)
+    {
+        try
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            RequireChange(offset, source.Length);
+            lock (_gate)
+            {
+                RequireNotFaulted();
+                AppendBytes(offset, source.Span);
+                _writtenBytes += source.Length;
+            }
+
+            FlushIf(forceUnitAccess);
+            return ValueTask.CompletedTask;
+        }
+        catch (Exception e) when (e is VolumeException or OperationCanceledException)
+        {
+            return ValueTask.FromException(e);
+        }
+    }
+
+    /// <inheritdoc/>
+    public ValueTask FlushAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            Flush();
+            return ValueTask.CompletedTask;
+        }
+        catch (Exception e) when (e is VolumeException or OperationCanceledException)
+        {
+            return ValueTask.FromException(e);
+        }
+    }
+
+    /// <inheritdoc/>
+    public ValueTask TrimAsync(long offset, long length, CancellationToken cancellationToken)
+    {
+        try
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            RequireChange(offset, length);
+            var first = (offset + BlockSize - 1) / BlockSize;
+            var end = (offset + length) / BlockSize;
+            lock (_gate)
+            {
+                RequireNotFaulted();
+                if (first < end)
+                {
+                    AppendHole((uint)first, (uint)(end - first), SlotKind.Trim);
+                }
+            }
+
+            return ValueTask.CompletedTask;
+        }
+        catch (Exception e) when (e is VolumeException or OperationCanceledException)
+        {
+            return ValueTask.FromException(e);
+        }
+    }
+
+    /// <inheritdoc/>
+    /// <remarks>Zeroes are holes here whatever <paramref name="keepAllocated"/> says: every later write allocates anyway.</remarks>
+    public ValueTask WriteZeroesAsync(long offset, long length, bool keepAllocated, bool forceUnitAccess, CancellationToken cancellationToken)
+    {
+        try
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            RequireChange(offset, length);
+            lock (_gate)
+            {
+                RequireNotFaulted();
+                AppendZeroes(offset, length);
+                _writtenBytes += length;
+            }
+
+            FlushIf(forceUnitAccess);
+            return ValueTask.CompletedTask;
+        }
+        catch (Exception e) when (e is VolumeException or OperationCanceledException)
+        {
+            return ValueTask.FromException(e);
+        }
+    }
+
+    /// <inheritdoc/>
+    public int DescribeExtents(long offset, long length, Span<BlockExtent> extents)
+    {
+        RequireRange(offset, length);
+        var count = 0;
+        for (var end = offset + length; offset < end && count < extents.Length; count++)
+        {
+            var block = (uint)(offset / BlockSize);
+            var blocks = (uint)(((end - 1) / BlockSize) - block + 1);
+            var run = _log.Map.RunLength(block, blocks, out var isHole);
+            var next = Math.Min(end, ((long)block + run) * BlockSize);
+            if (count > 0 && extents[count - 1].IsHole == isHole)
+            {
+                // A write changed the map between two runs; keep the extents alternating.
+                extents[count - 1] = new BlockExtent(extents[count - 1].Length + next - offset, isHole);
+                count--;
+            }
+            else
+            {
+                extents[count] = new BlockExtent(next - offset, isHole);
+            }
+
+            offset = next;
+        }
+
+        return count;
+    }
+
+    private void Read(long offset, Span<byte> destination)
+    {
+        while (!destination.IsEmpty)
+        {
+            var block = (uint)(offset / BlockSize);
+            var within = (int)(offset % BlockSize);
+            var blocks = (within + destination.Length + BlockSize - 1L) / BlockSize;
+            int taken;
+            _segmentsInUse.EnterReadLock();
+            try
+            {
+                taken = ReadRun(block, within, (int)Math.Min(blocks, SlotsPerRead), destination);
+            }
+            finally
+            {
+                _segmentsInUse.ExitReadLock();
+            }
+
+            destination = destination[taken..];
+            offset += taken;
+        }
+    }
+
+    /// <summary>Reads the longest run from <paramref name="block"/> on that is a hole, or lies in consecutive slots.</summary>
+    private int ReadRun(uint block, int within, int limit, Span<byte> destination)
+    {
+        var entry = _log.Map[block];
+        var run = 1;
+        for (; run < limit && _log.Map[block + (uint)run] == (entry == 0 ? 0 : entry + (uint)run); run++)
+        {
+        }
+
+        var taken = (int)Math.Min(((long)run * BlockSize) - within, destination.Length);
+        if (entry == 0)
+        {
+            destination[..taken].Clear();
+            return taken;
+        }
+
+        var segment = _log.SegmentOf(entry);
+        var ordinal = BlockMap.OrdinalOf(entry);
+        var buffer = ArrayPool<byte>.Shared.Rent(run * Segment.SlotSize);
+        try
+        {
+            var slots = buffer.AsSpan(0, run * Segment.SlotSize);
+            if (segment.File.Read(Segment.PositionOf(ordinal), slots) < slots.Length)
+            {
+                throw new VolumeException(VolumeErrorKind.Truncated, $"{segment.Name} ends before slot {ordinal + run - 1}");
+            }
+
+            var target = destination[..taken];
+            for (var i = 0; i < run; i++)
+            {
+                var slot = slots.Slice(i * Segment.SlotSize, Segment.SlotSize);
+                if (!segment.TryDecrypt(ordinal + i, slot, out var header) || header.Block != block + (uint)i || header.Kind != SlotKind.Data)
+                {
+                    throw new VolumeException(VolumeErrorKind.NotAuthentic, $"slot {ordinal + i} of {segment.Name} is not the one that was written there");
+                }
+
+                var start = i == 0 ? within : 0;
+                var part = Math.Min(BlockSize - start, target.Length);
+                slot.Slice(SlotHeader.Size + start, part).CopyTo(target);
+                target = target[part..];
+            }
+
+            return taken;
+        }
+        catch (VolumeException)
+        {
+            destination[..taken].Clear();
+            throw;
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(buffer);
+        }
+    }
+
+    private void RequireRange(long offset, long length)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        if (offset < 0 || length < 0 || offset > Size || length > Size - offset)
+        {
+            throw new VolumeException(VolumeErrorKind.OutOfRange, $"{length} bytes from {offset} on lie outside the volume of {Size} bytes");
+        }
+    }
+
+    private void RequireChange(long offset, long length)
+    {
+        RequireRange(offset, length);
+        if (IsReadOnly)
+        {
+            throw new VolumeException(VolumeErrorKind.ReadOnly, "the volume was opened for reading only");
+        }
+    }
+
+    private void RequireNotFaulted()
+    {
+        if (_fault is { } fault)
+        {
+            throw new VolumeException(VolumeErrorKind.Faulted, "an earlier write or flush failed; open the volume anew", fault);
+        }
+    }
+
+    /// <summary>Keeps the first failure of a change and gives the exception that reports it.</summary>
+    private VolumeException Fault(VolumeException cause)
+    {
+        _fault ??= cause;
+        return new VolumeException(VolumeErrorKind.Faulted, "a write or flush failed; open the volume anew", _fault);
+    }
+}

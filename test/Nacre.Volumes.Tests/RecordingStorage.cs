@@ -1,0 +1,253 @@
+using Nacre.Volumes.Storage;
+
+namespace Nacre.Volumes.Tests;
+
+/// <summary>A folder in memory that records every change, can rebuild what a power loss at any moment may leave, and injects faults.</summary>
+/// <remarks>What is kept: of each file everything before its last completed sync; of the folder everything before its last sync, and a
+/// prefix of the rest, as a journaling file system does. Later writes survive in any subset, torn at 512 bytes.</remarks>
+internal sealed class RecordingStorage : IVolumeStorage
+{
+    private readonly Dictionary<string, MemoryFile> _names = [];
+    private readonly List<Change> _changes = [];
+    private bool _locked;
+
+    /// <summary>Called before each operation with its name and the file's; throws to inject a fault.</summary>
+    public Action<string, string>? Before { get; set; }
+
+    public int Changes => _changes.Count;
+
+    public int DataSyncs { get; private set; }
+
+    public bool IsRecording { get; init; } = true;
+
+    public IReadOnlyDictionary<string, byte[]> Content => _names.ToDictionary(pair => pair.Key, pair => pair.Value.Bytes.ToArray());
+
+    public static RecordingStorage Of(IReadOnlyDictionary<string, byte[]> files)
+    {
+        var storage = new RecordingStorage();
+        foreach (var (name, bytes) in files)
+        {
+            storage._names[name] = new MemoryFile(storage, name) { Bytes = bytes.ToArray() };
+        }
+
+        return storage;
+    }
+
+    /// <summary>What the folder may hold after the power failed when <paramref name="cut"/> changes had been made.</summary>
+    public Dictionary<string, byte[]> AfterPowerLoss(int cut, Random random)
+    {
+        var lastSync = new Dictionary<MemoryFile, int>();
+        var lastFolderSync = -1;
+        for (var i = 0; i < cut; i++)
+        {
+            if (_changes[i] is { Operation: "sync" } sync)
+            {
+                lastSync[sync.File!] = i;
+            }
+            else if (_changes[i].Operation == "syncfolder")
+            {
+                lastFolderSync = i;
+            }
+        }
+
+        var folderCut = lastFolderSync + 1 + random.Next(cut - lastFolderSync);
+        var keepChance = random.Next(3) * 0.5;
+        var names = new Dictionary<string, MemoryFile>();
+        var contents = new Dictionary<MemoryFile, byte[]>();
+        for (var i = 0; i < cut; i++)
+        {
+            var change = _changes[i];
+            if (change.File is { } file && change.Operation is "write" or "length")
+            {
+                var durable = lastSync.TryGetValue(change.File!, out var synced) && i < synced;
+                contents[change.File!] = Apply(contents.GetValueOrDefault(change.File!, []), change, durable, keepChance, random);
+            }
+            else if (i <= folderCut)
+            {
+                ApplyName(names, change);
+            }
+        }
+
+        return names.ToDictionary(pair => pair.Key, pair => contents.GetValueOrDefault(pair.Value, []));
+    }
+
+    public string[] List() => [.. _names.Keys.Order(StringComparer.Ordinal)];
+
+    public IStorageFile Create(string name)
+    {
+        Before?.Invoke("create", name);
+        var file = new MemoryFile(this, name);
+        _names[name] = file;
+        Record(new Change("create", file, name));
+        return file;
+    }
+
+    public IStorageFile Open(string name, bool writable) =>
+        _names.TryGetValue(name, out var file) ? file : throw new VolumeException(VolumeErrorKind.Io, $"{name} does not exist");
+
+    public void Rename(string from, string to)
+    {
+        Before?.Invoke("rename", to);
+        _names.Remove(from, out var file);
+        _names[to] = file!;
+        Record(new Change("rename", file, from, to));
+    }
+
+    public void Delete(string name)
+    {
+        Before?.Invoke("delete", name);
+        _names.Remove(name);
+        Record(new Change("delete", null, name));
+    }
+
+    public void SyncDirectory()
+    {
+        Before?.Invoke("syncfolder", "");
+        Record(new Change("syncfolder", null, ""));
+    }
+
+    public IDisposable Lock(string name, bool shared)
+    {
+        if (_locked)
+        {
+            throw new VolumeException(VolumeErrorKind.Locked, "the volume is open elsewhere");
+        }
+
+        _locked = true;
+        return new Unlocker(this);
+    }
+
+    public void Dispose()
+    {
+    }
+
+    private static byte[] Apply(byte[] content, Change change, bool durable, double keepChance, Random random)
+    {
+        if (change.Operation == "length")
+        {
+            if (durable || random.NextDouble() < keepChance)
+            {
+                Array.Resize(ref content, (int)change.Offset);
+            }
+
+            return content;
+        }
+
+        if (!durable && random.NextDouble() >= keepChance && random.Next(2) == 0)
+        {
+            return content;
+        }
+
+        var torn = !durable && random.Next(2) == 0;
+        var end = (int)change.Offset + change.Bytes!.Length;
+        if (content.Length < end)
+        {
+            Array.Resize(ref content, end);
+        }
+
+        for (var at = 0; at < change.Bytes.Length;)
+        {
+            // Sectors of the disk, not of the write.
+            var part = Math.Min(512 - (((int)change.Offset + at) % 512), change.Bytes.Length - at);
+            if (!torn || random.NextDouble() < keepChance)
+            {
+                change.Bytes.AsSpan(at, part).CopyTo(content.AsSpan((int)change.Offset + at));
+            }
+
+            at += part;
+        }
+
+        return content;
+    }
+
+    private static void ApplyName(Dictionary<string, MemoryFile> names, Change change)
+    {
+        switch (change.Operation)
+        {
+            case "create":
+                names[change.Name] = change.File!;
+                break;
+            case "rename":
+                names.Remove(change.Name);
+                names[change.To] = change.File!;
+                break;
+            case "delete":
+                names.Remove(change.Name);
+                break;
+        }
+    }
+
+    private void Record(Change change)
+    {
+        DataSyncs += change.Operation == "sync" ? 1 : 0;
+        if (IsRecording)
+        {
+            _changes.Add(change);
+        }
+    }
+
+    private sealed record Change(string Operation, MemoryFile? File, string Name, string To = "", long Offset = 0, byte[]? Bytes = null);
+
+    private sealed class Unlocker(RecordingStorage storage) : IDisposable
+    {
+        public void Dispose() => storage._locked = false;
+    }
+
+    internal sealed class MemoryFile(RecordingStorage storage, string name) : IStorageFile
+    {
+        public byte[] Bytes { get; set; } = [];
+
+        public long Length => Bytes.Length;
+
+        public int Read(long offset, Span<byte> destination)
+        {
+            var count = (int)Math.Clamp(Bytes.Length - offset, 0, destination.Length);
+            Bytes.AsSpan((int)Math.Min(offset, Bytes.Length), count).CopyTo(destination);
+            return count;
+        }
+
+        public void Write(long offset, ReadOnlySpan<byte> source)
+        {
+            storage.Before?.Invoke("write", name);
+            var bytes = Bytes;
+            if (bytes.Length < offset + source.Length)
+            {
+                Array.Resize(ref bytes, (int)offset + source.Length);
+                Bytes = bytes;
+            }
+
+            source.CopyTo(bytes.AsSpan((int)offset));
+            storage.Record(new Change("write", this, name, Offset: offset, Bytes: source.ToArray()));
+        }
+
+        public void SyncData()
+        {
+            storage.Before?.Invoke("sync", name);
+            storage.Record(new Change("sync", this, name));
+        }
+
+        public void Allocate(long length)
+        {
+            storage.Before?.Invoke("allocate", name);
+            SetLength(length);
+        }
+
+        public void Truncate(long length)
+        {
+            storage.Before?.Invoke("truncate", name);
+            SetLength(length);
+        }
+
+        public void Dispose()
+        {
+        }
+
+        private void SetLength(long length)
+        {
+            var bytes = Bytes;
+            Array.Resize(ref bytes, (int)length);
+            Bytes = bytes;
+            storage.Record(new Change("length", this, name, Offset: length));
+        }
+    }
+}
