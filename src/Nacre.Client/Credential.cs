@@ -1,0 +1,33 @@
+namespace Nacre.Client;
+
+/// <summary>With what a client proves who it is.</summary>
+public abstract record Credential
+{
+    private Credential()
+    {
+    }
+
+    /// <summary>Nobody: enrolment and segments need none.</summary>
+    public static Credential None { get; } = new Nobody();
+
+    /// <summary>The administrator.</summary>
+    public static Credential Administrator(string token) => new AdministratorToken(token);
+
+    /// <summary>An enrolled device. The key stays the caller's to dispose.</summary>
+    public static Credential Device(string id, DeviceKey key) => new EnrolledDeviceKey(id, key);
+
+    internal sealed record Nobody : Credential
+    {
+        public override string ToString() => nameof(None);
+    }
+
+    internal sealed record AdministratorToken(string Token) : Credential
+    {
+        public override string ToString() => "Administrator { Token = *** }";
+    }
+
+    internal sealed record EnrolledDeviceKey(string Id, DeviceKey Key) : Credential
+    {
+        public override string ToString() => $"Device {{ Id = {Id} }}";
+    }
+}

@@ -1,0 +1,142 @@
+using System.Globalization;
+using Nacre.Contracts;
+
+namespace Nacre.Client;
+
+/// <summary>
+/// The server's API, a method for each endpoint. Thread-safe. Every failure is a <see cref="NacreException"/> with the catalogue's kind;
+/// reading is tried three times, writing once.
+/// </summary>
+public sealed partial class NacreClient : IDisposable
+{
+    private readonly Transport transport;
+
+    /// <summary>Makes a client; nothing is sent yet.</summary>
+    /// <param name="server">The server's address, http or https.</param>
+    /// <param name="credential">Who asks; null: nobody.</param>
+    /// <param name="time">The clock for tokens and pauses; null: the computer's.</param>
+    /// <param name="timeout">How long one try may take; null: 100 seconds.</param>
+    /// <exception cref="NacreException"><see cref="ErrorCatalogue.UsageInvalid"/>: the address is not one.</exception>
+    public NacreClient(Uri server, Credential? credential = null, TimeProvider? time = null, TimeSpan? timeout = null) =>
+        transport = new Transport(server, credential ?? Credential.None, time ?? TimeProvider.System, timeout ?? TimeSpan.FromSeconds(100));
+
+    /// <summary>The server's address.</summary>
+    public Uri Server => transport.Server;
+
+    /// <summary>What the server says about itself.</summary>
+    public Task<ServerInfo> GetServerAsync(CancellationToken cancellationToken = default) => transport.GetAsync<ServerInfo>("v1/server", cancellationToken);
+
+    /// <summary>Enrols this device and checks that the answer is from one who knows the code.</summary>
+    /// <exception cref="NacreException">Among others <see cref="ErrorCatalogue.ServerNotAuthentic"/>: nothing of the answer may be trusted.</exception>
+    public async Task<EnrolledDevice> EnrolAsync(EnrolmentCode code, string deviceName, DeviceKey key, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(code);
+        ArgumentNullException.ThrowIfNull(key);
+        var proof = code.Prove("request", code.Id, deviceName, key.PublicKey.X, key.PublicKey.Y);
+        var answer = await transport.SendAsync<EnrolledDevice>(
+            HttpMethod.Post, "v1/devices", new EnrolDevice(code.Id, deviceName, key.PublicKey, proof), cancellationToken).ConfigureAwait(false);
+        if (answer is not { DeviceId: not null, User: not null, Organisation: not null, LeaseKey: { X: not null, Y: not null } } || answer.ReleaseKey is { X: null } or { Y: null }
+            || !code.Verify(
+                answer.Proof, "answer", answer.DeviceId, answer.User, answer.Organisation, answer.ReleaseKey?.X ?? "", answer.ReleaseKey?.Y ?? "",
+                answer.LeaseKey.X, answer.LeaseKey.Y, proof)
+            || !PublicKeys.TryRead(answer.LeaseKey, out _) || (answer.ReleaseKey is not null && !PublicKeys.TryRead(answer.ReleaseKey, out _)))
+        {
+            throw new NacreException(ErrorCatalogue.ServerNotAuthentic, $"what answers at {Server} did not prove that it knows the enrolment code");
+        }
+
+        return answer;
+    }
+
+    /// <summary>Creates a user.</summary>
+    public Task<User> CreateUserAsync(CreateUser user, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<User>(HttpMethod.Post, "v1/users", user, cancellationToken);
+
+    /// <summary>All users.</summary>
+    public Task<IReadOnlyList<User>> ListUsersAsync(CancellationToken cancellationToken = default) => transport.GetAsync<IReadOnlyList<User>>("v1/users", cancellationToken);
+
+    /// <summary>Makes a one-time code with which a device of a user enrols.</summary>
+    public Task<CreatedEnrolmentCode> CreateEnrolmentCodeAsync(CreateEnrolmentCode code, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<CreatedEnrolmentCode>(HttpMethod.Post, "v1/enrolment-codes", code, cancellationToken);
+
+    /// <summary>All devices.</summary>
+    public Task<IReadOnlyList<Device>> ListDevicesAsync(CancellationToken cancellationToken = default) => transport.GetAsync<IReadOnlyList<Device>>("v1/devices", cancellationToken);
+
+    /// <summary>Takes a device's permission away.</summary>
+    public Task<Device> RevokeDeviceAsync(string id, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<Device>(HttpMethod.Post, $"v1/devices/{Escape(id)}/revoke", null, cancellationToken);
+
+    /// <summary>Registers the organisation's release signing key.</summary>
+    public Task<PublicKey> PutSigningKeyAsync(PublicKey key, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<PublicKey>(HttpMethod.Put, "v1/signing-key", key, cancellationToken);
+
+    /// <summary>The organisation's release signing key; null where none is registered yet.</summary>
+    public async Task<PublicKey?> FindSigningKeyAsync(CancellationToken cancellationToken = default)
+    {
+        try
+        {
+            return await transport.GetAsync<PublicKey>("v1/signing-key", cancellationToken).ConfigureAwait(false);
+        }
+        catch (NacreException exception) when (exception.Kind == ErrorCatalogue.NotFound)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>Which of these segments the store lacks.</summary>
+    public async Task<IReadOnlyList<string>> FindMissingSegmentsAsync(IReadOnlyList<string> names, CancellationToken cancellationToken = default) =>
+        (await transport.SendAsync<MissingSegments>(HttpMethod.Post, "v1/segments/missing", new FindMissingSegments(names), cancellationToken).ConfigureAwait(false)).Names;
+
+    /// <summary>Publishes a release.</summary>
+    public Task<Release> PublishReleaseAsync(string image, PublishRelease release, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<Release>(HttpMethod.Post, $"v1/images/{Escape(image)}/releases", release, cancellationToken);
+
+    /// <summary>All golden images.</summary>
+    public Task<IReadOnlyList<Image>> ListImagesAsync(CancellationToken cancellationToken = default) => transport.GetAsync<IReadOnlyList<Image>>("v1/images", cancellationToken);
+
+    /// <summary>An image's releases.</summary>
+    public Task<IReadOnlyList<Release>> ListReleasesAsync(string image, CancellationToken cancellationToken = default) =>
+        transport.GetAsync<IReadOnlyList<Release>>($"v1/images/{Escape(image)}/releases", cancellationToken);
+
+    /// <summary>One release.</summary>
+    public Task<Release> GetReleaseAsync(string image, int version, CancellationToken cancellationToken = default) =>
+        transport.GetAsync<Release>(string.Create(CultureInfo.InvariantCulture, $"v1/images/{Escape(image)}/releases/{version}"), cancellationToken);
+
+    /// <summary>Points a channel at a release.</summary>
+    public Task<Image> MoveChannelAsync(string image, string channel, int version, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<Image>(HttpMethod.Put, $"v1/images/{Escape(image)}/channels/{Escape(channel)}", new MoveChannel(version), cancellationToken);
+
+    /// <summary>Creates a LivePC.</summary>
+    public Task<LivePc> CreateLivePcAsync(CreateLivePc livePc, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<LivePc>(HttpMethod.Post, "v1/livepcs", livePc, cancellationToken);
+
+    /// <summary>All LivePCs.</summary>
+    public Task<IReadOnlyList<LivePc>> ListLivePcsAsync(CancellationToken cancellationToken = default) => transport.GetAsync<IReadOnlyList<LivePc>>("v1/livepcs", cancellationToken);
+
+    /// <summary>Entitles a user to a LivePC.</summary>
+    public Task EntitleAsync(string livePc, string user, CancellationToken cancellationToken = default) =>
+        transport.SendAsync(HttpMethod.Put, $"v1/livepcs/{Escape(livePc)}/entitlements/{Escape(user)}", cancellationToken);
+
+    /// <summary>Takes an entitlement away.</summary>
+    public Task RemoveEntitlementAsync(string livePc, string user, CancellationToken cancellationToken = default) =>
+        transport.SendAsync(HttpMethod.Delete, $"v1/livepcs/{Escape(livePc)}/entitlements/{Escape(user)}", cancellationToken);
+
+    /// <summary>A page of the audit log, after the line with this number.</summary>
+    public Task<AuditLog> GetAuditAsync(long after = 0, int limit = 1000, CancellationToken cancellationToken = default) =>
+        transport.GetAsync<AuditLog>(string.Create(CultureInfo.InvariantCulture, $"v1/audit?after={after}&limit={limit}"), cancellationToken);
+
+    /// <summary>The LivePCs that this device's user is entitled to.</summary>
+    public Task<IReadOnlyList<EntitledLivePc>> ListEntitledLivePcsAsync(CancellationToken cancellationToken = default) =>
+        transport.GetAsync<IReadOnlyList<EntitledLivePc>>("v1/device/livepcs", cancellationToken);
+
+    /// <summary>Takes a lease of a LivePC. Nothing of the grant is verified here.</summary>
+    public Task<LeaseGrant> TakeLeaseAsync(string livePc, int? installedVersion, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<LeaseGrant>(HttpMethod.Post, $"v1/device/livepcs/{Escape(livePc)}/lease", new TakeLease(installedVersion), cancellationToken);
+
+    /// <summary>Closes the connections.</summary>
+    public void Dispose() => transport.Dispose();
+
+    // A dot segment would be removed from the path; what names things has none.
+    private static string Escape(string untrusted) => untrusted is "." or ".." or ""
+        ? throw new NacreException(ErrorCatalogue.NameInvalid, $"'{untrusted}' is not a name")
+        : Uri.EscapeDataString(untrusted);
+}

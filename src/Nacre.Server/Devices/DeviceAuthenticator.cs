@@ -1,0 +1,104 @@
+using System.Globalization;
+using Microsoft.EntityFrameworkCore;
+using Nacre.Contracts;
+
+namespace Nacre.Server;
+
+/// <summary>Checks a device's signed token against this very request.</summary>
+internal sealed class DeviceAuthenticator(NacreDatabase database, TimeProvider time)
+{
+    /// <summary>Devices send small bodies; a larger one is not read into memory for the digest.</summary>
+    private const int LargestBody = 64 * 1024;
+    private static readonly TimeSpan LastSeenStep = TimeSpan.FromMinutes(1);
+
+    public async Task<Result<DeviceRow>> AuthenticateAsync(HttpRequest request, string untrustedToken, CancellationToken cancellationToken)
+    {
+        if (!Jws.TryReadKeyId(untrustedToken, out var untrustedId) || untrustedId.Length > 64)
+        {
+            return DeviceErrors.TokenInvalid;
+        }
+
+        var device = await database.Devices.AsNoTracking().SingleOrDefaultAsync(row => row.Id == untrustedId, cancellationToken);
+        if (device is null || !Jws.TryVerify(untrustedToken, device.PublicKey, DeviceToken.Type, out var payload)
+            || !Jws.TryRead<DeviceToken>(payload, out var token))
+        {
+            return DeviceErrors.TokenInvalid; // an unknown device and a wrong signature look the same
+        }
+
+        if (device.RevokedAt is not null)
+        {
+            return DeviceErrors.Revoked;
+        }
+
+        if (token.Aud != DeviceToken.Audience || token.Exp <= token.Iat || token.Exp - token.Iat > DeviceToken.LongestLife)
+        {
+            return DeviceErrors.TokenInvalid;
+        }
+
+        var now = time.Now();
+        var seconds = now.ToUnixTimeSeconds();
+        if (token.Iat > seconds + DeviceToken.LargestSkew || token.Exp < seconds - DeviceToken.LargestSkew)
+        {
+            return DeviceErrors.ClockWrong(token.Iat, now);
+        }
+
+        if (token.Htm != request.Method || token.Htu != request.PathBase + request.Path + request.QueryString)
+        {
+            return DeviceErrors.TokenForAnotherRequest;
+        }
+
+        var body = await ReadBodyAsync(request, cancellationToken);
+        if (body is null || token.Bsha256 != DeviceToken.Digest(body))
+        {
+            return DeviceErrors.TokenForAnotherRequest;
+        }
+
+        request.Body = new MemoryStream(body, writable: false);
+        if (device.LastSeenAt is null || now - device.LastSeenAt > LastSeenStep)
+        {
+            await database.Devices.Where(row => row.Id == device.Id)
+                .ExecuteUpdateAsync(update => update.SetProperty(row => row.LastSeenAt, now), cancellationToken);
+        }
+
+        return device;
+    }
+
+    private static async Task<byte[]?> ReadBodyAsync(HttpRequest request, CancellationToken cancellationToken)
+    {
+        if (request.ContentLength > LargestBody)
+        {
+            return null;
+        }
+
+        var buffer = new byte[LargestBody + 1];
+        var length = await request.Body.ReadAtLeastAsync(buffer, buffer.Length, throwOnEndOfStream: false, cancellationToken);
+        return length > LargestBody ? null : buffer[..length];
+    }
+}
+
+internal static class DeviceErrors
+{
+    public static Failure TokenInvalid { get; } = new(ErrorCatalogue.Unauthenticated, "the device's token is not valid here");
+
+    public static Failure TokenForAnotherRequest { get; } = new(ErrorCatalogue.Unauthenticated, "the device's token was signed for another method, path or body");
+
+    public static Failure Revoked { get; } = new(ErrorCatalogue.DeviceRevoked, "this device was revoked");
+
+    public static Failure CodeWrong { get; } = new(ErrorCatalogue.EnrolmentCodeWrong, "this enrolment code is not one that the server knows");
+
+    public static Failure CodeExpired { get; } = new(ErrorCatalogue.EnrolmentCodeExpired, "this enrolment code has expired");
+
+    public static Failure CodeUsed { get; } = new(ErrorCatalogue.EnrolmentCodeUsed, "this enrolment code has been used");
+
+    public static Failure KeyEnrolled { get; } = new(ErrorCatalogue.AlreadyEnrolled, "this device's key is enrolled already");
+
+    public static Failure RequestInvalid(string detail) => new(ErrorCatalogue.RequestInvalid, detail);
+
+    public static Failure NoDevice { get; } = new(ErrorCatalogue.NotFound, "there is no such device");
+
+    public static Failure ClockWrong(long issued, DateTimeOffset now)
+    {
+        var theirs = issued is >= 0 and <= 253_402_300_799 ? DateTimeOffset.FromUnixTimeSeconds(issued).ToString("u", CultureInfo.InvariantCulture) : "out of range";
+        return new(ErrorCatalogue.ClockWrong, $"the device's clock says {theirs}, the server's {now.ToString("u", CultureInfo.InvariantCulture)}");
+    }
+}

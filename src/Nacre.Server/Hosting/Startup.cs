@@ -1,0 +1,88 @@
+using Microsoft.Data.Sqlite;
+using Microsoft.EntityFrameworkCore;
+using Nacre.Contracts;
+
+namespace Nacre.Server;
+
+/// <summary>Before the first request: one server per data directory, the database at its newest version, keys and token made.</summary>
+internal sealed class Startup(IServiceProvider services, DataDirectory directory, ILogger<Startup> logger) : IHostedLifecycleService, IDisposable
+{
+    private FileStream? claim;
+
+    public async Task StartingAsync(CancellationToken cancellationToken)
+    {
+        Claim();
+        services.GetRequiredService<FolderSegmentStore>().Clean();
+        await using var scope = services.CreateAsyncScope();
+        var database = scope.ServiceProvider.GetRequiredService<NacreDatabase>();
+        await database.Database.MigrateAsync(cancellationToken);
+        await database.Database.ExecuteSqlRawAsync("PRAGMA journal_mode = WAL", cancellationToken);
+        var audit = scope.ServiceProvider.GetRequiredService<AuditTrail>();
+        await services.GetRequiredService<AdministratorToken>().EnsureAsync(database, audit, cancellationToken);
+        await services.GetRequiredService<LeaseSigner>().EnsureAsync(database, cancellationToken);
+        await scope.ServiceProvider.GetRequiredService<Enrolment>().ForgetExpiredAsync(cancellationToken);
+        logger.Ready(directory.Path);
+        if (File.Exists(directory.AdministratorToken))
+        {
+            logger.TokenFile(directory.AdministratorToken);
+        }
+    }
+
+    public Task StartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+    public Task StartedAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+    public Task StoppingAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+    public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+    public Task StoppedAsync(CancellationToken cancellationToken)
+    {
+        Dispose();
+        return Task.CompletedTask;
+    }
+
+    public void Dispose()
+    {
+        using (var connection = new SqliteConnection(NacreServer.ConnectionString(directory)))
+        {
+            SqliteConnection.ClearPool(connection);
+        }
+
+        claim?.Dispose();
+        claim = null;
+    }
+
+    private void Claim()
+    {
+        try
+        {
+            claim = new FileStream(directory.Lock, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+        }
+        catch (IOException exception) when (File.Exists(directory.Lock) && !Problems.IsDiskFull(exception))
+        {
+            throw new NacreException(ErrorCatalogue.FileAccess, $"another server uses '{directory.Path}'", exception);
+        }
+    }
+}
+
+/// <summary>Clears the secrets of expired enrolment codes every hour, whether or not anybody calls.</summary>
+internal sealed class CodeSweeper(IServiceScopeFactory scopes, TimeProvider time, ILogger<CodeSweeper> logger) : BackgroundService
+{
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        using var timer = new PeriodicTimer(TimeSpan.FromHours(1), time);
+        while (await timer.WaitForNextTickAsync(stoppingToken))
+        {
+            try
+            {
+                await using var scope = scopes.CreateAsyncScope();
+                await scope.ServiceProvider.GetRequiredService<Enrolment>().ForgetExpiredAsync(stoppingToken);
+            }
+            catch (Exception exception) when (exception is SqliteException or DbUpdateException)
+            {
+                logger.CodesNotCleared(exception);
+            }
+        }
+    }
+}

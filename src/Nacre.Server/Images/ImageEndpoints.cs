@@ -1,0 +1,42 @@
+using Nacre.Contracts;
+
+namespace Nacre.Server;
+
+internal static class ImageEndpoints
+{
+    /// <summary>A signed manifest with the most segments fits.</summary>
+    private const long LargestPublication = Jws.MaximumLength + (64 * 1024);
+
+    public static void Map(Groups groups)
+    {
+        var group = groups.Administrator;
+        group.MapPut("/signing-key", async (PublicKey body, SigningKey key, CancellationToken cancellationToken) =>
+                (await key.PutAsync(body, cancellationToken)).ToHttp(TypedResults.Ok))
+            .WithName("PutSigningKey").WithSummary("Registers the organisation's release signing key, once.")
+            .Produces<PublicKey>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.Immutable);
+        group.MapGet("/signing-key", async (SigningKey key, CancellationToken cancellationToken) => (await key.GetAsync(cancellationToken)).ToHttp(TypedResults.Ok))
+            .WithName("GetSigningKey").WithSummary("The organisation's release signing key.")
+            .Produces<PublicKey>().Fails(ErrorCatalogue.NotFound);
+        group.MapGet("/images", (Images images, CancellationToken cancellationToken) => images.ListAsync(cancellationToken))
+            .WithName("ListImages").WithSummary("All golden images.");
+        group.MapPost("/images/{image}/releases", async (string image, PublishRelease body, Images images, CancellationToken cancellationToken) =>
+                (await images.PublishAsync(image, body, cancellationToken))
+                .ToHttp(stored => TypedResults.Json(stored.Value, statusCode: stored.IsNew ? StatusCodes.Status201Created : StatusCodes.Status200OK)))
+            .WithName("PublishRelease").WithSummary("Publishes a signed release; the first one creates the image.")
+            .WithMetadata(new BodyLimit(LargestPublication))
+            .Produces<Release>(StatusCodes.Status201Created).Produces<Release>()
+            .Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NameInvalid, ErrorCatalogue.Unsupported, ErrorCatalogue.ReleaseNotAuthentic, ErrorCatalogue.SegmentsMissing, ErrorCatalogue.Immutable);
+        group.MapGet("/images/{image}/releases", async (string image, Images images, CancellationToken cancellationToken) =>
+                (await images.ListReleasesAsync(image, cancellationToken)).ToHttp(TypedResults.Ok))
+            .WithName("ListReleases").WithSummary("An image's releases.")
+            .Produces<IReadOnlyList<Release>>().Fails(ErrorCatalogue.NotFound);
+        group.MapGet("/images/{image}/releases/{version:int}", async (string image, int version, Images images, CancellationToken cancellationToken) =>
+                (await images.GetReleaseAsync(image, version, cancellationToken)).ToHttp(TypedResults.Ok))
+            .WithName("GetRelease").WithSummary("One release.")
+            .Produces<Release>().Fails(ErrorCatalogue.NotFound);
+        group.MapPut("/images/{image}/channels/{channel}", async (string image, string channel, MoveChannel body, Images images, CancellationToken cancellationToken) =>
+                (await images.MoveChannelAsync(image, channel, body, cancellationToken)).ToHttp(TypedResults.Ok))
+            .WithName("MoveChannel").WithSummary("Points a channel at a release.")
+            .Produces<Image>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NameInvalid, ErrorCatalogue.NotFound);
+    }
+}

@@ -1,0 +1,242 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using Microsoft.EntityFrameworkCore;
+using Nacre.Contracts;
+
+namespace Nacre.Server;
+
+internal sealed class ImageRow
+{
+    public required string Name { get; init; }
+
+    public required int LatestVersion { get; set; }
+}
+
+internal sealed class ReleaseRow
+{
+    public required string Image { get; init; }
+
+    public required int Version { get; init; }
+
+    public required DateTimeOffset PublishedAt { get; init; }
+
+    public required long Size { get; init; }
+
+    public required long StoredSize { get; init; }
+
+    public required string Manifest { get; init; }
+
+    /// <summary>SHA-256 of what was signed.</summary>
+    public required byte[] ManifestHash { get; init; }
+
+    public required byte[] Key { get; init; }
+
+    public static byte[] ProtectKey(SecretBox secrets, byte[] key, string image, int version) => secrets.Protect(key, Whose(image, version));
+
+    public byte[] RevealKey(SecretBox secrets) => secrets.Reveal(Key, Whose(Image, Version));
+
+    public Release ToContract(IEnumerable<ChannelRow> channels) => new(
+        Image, Version, PublishedAt, Size, StoredSize,
+        [.. channels.Where(row => row.Image == Image && row.Version == Version).Select(row => row.Name).Order(StringComparer.Ordinal)], Manifest);
+
+    private static string[] Whose(string image, int version) => ["release-key", image, version.ToString(CultureInfo.InvariantCulture)];
+}
+
+internal sealed class ChannelRow
+{
+    public required string Image { get; init; }
+
+    public required string Name { get; init; }
+
+    public required int Version { get; set; }
+}
+
+internal static class ImageErrors
+{
+    public static Failure NoImage(string name) => new(ErrorCatalogue.NotFound, $"there is no image '{name}'");
+
+    public static Failure NoRelease(string image, int version) => new(ErrorCatalogue.NotFound, string.Create(CultureInfo.InvariantCulture, $"there is no release {version} of '{image}'"));
+
+    public static Failure ManifestInvalid(string detail) => new(ErrorCatalogue.RequestInvalid, "the manifest can't be right: " + detail);
+
+    public static Failure VersionSkipped(int next) => new(ErrorCatalogue.RequestInvalid, string.Create(CultureInfo.InvariantCulture, $"the next release must be version {next}"));
+
+    public static Failure VersionTaken(int version) => new(ErrorCatalogue.Immutable, string.Create(CultureInfo.InvariantCulture, $"version {version} is published already, with other contents"));
+
+    public static Failure NotAuthentic(string detail) => new(ErrorCatalogue.ReleaseNotAuthentic, detail);
+
+    public static Failure SegmentsMissing(int count, string first) =>
+        new(ErrorCatalogue.SegmentsMissing, string.Create(CultureInfo.InvariantCulture, $"the store lacks {count} of the release's segments or has others under their names, for one {first}"));
+}
+
+internal sealed class Images(NacreDatabase database, Segments segments, AuditTrail audit, SecretBox secrets, ServerOptions options, TimeProvider time)
+{
+    public async Task<Result<Stored<Release>>> PublishAsync(string untrustedImage, PublishRelease untrusted, CancellationToken cancellationToken)
+    {
+        if (!Names.IsValid(untrustedImage))
+        {
+            return IdentityErrors.NameInvalid("an image");
+        }
+
+        if (!Text.TryReadKey(untrusted.ReleaseKey, out var releaseKey))
+        {
+            return new Failure(ErrorCatalogue.RequestInvalid, "'releaseKey' must be 32 bytes in base64");
+        }
+
+        if (await SigningKey.FindAsync(database, cancellationToken) is not { } signingKey)
+        {
+            return ImageErrors.NotAuthentic("no release signing key is registered yet");
+        }
+
+        if (!Jws.TryVerify(untrusted.Manifest, signingKey, type: null, out var payload))
+        {
+            return ImageErrors.NotAuthentic("the manifest is not signed by the registered release signing key");
+        }
+
+        if (!Jws.TryRead<ReleaseManifest>(payload, out var manifest))
+        {
+            return ImageErrors.ManifestInvalid("it is not the JSON of a manifest");
+        }
+
+        if (ManifestRules.Check(manifest, untrustedImage, options.MaxSegmentBytes) is { } wrong)
+        {
+            return wrong;
+        }
+
+        return await PublishAsync(manifest, SHA256.HashData(payload), untrusted.Manifest, releaseKey, cancellationToken);
+    }
+
+    public async Task<IReadOnlyList<Image>> ListAsync(CancellationToken cancellationToken)
+    {
+        var channels = (await database.Channels.AsNoTracking().OrderBy(row => row.Name).ToListAsync(cancellationToken)).ToLookup(row => row.Image);
+        return (await database.Images.AsNoTracking().OrderBy(row => row.Name).ToListAsync(cancellationToken))
+            .ConvertAll(row => ToContract(row, channels[row.Name]));
+    }
+
+    public async Task<Result<IReadOnlyList<Release>>> ListReleasesAsync(string untrustedImage, CancellationToken cancellationToken)
+    {
+        if (!await database.Images.AnyAsync(row => row.Name == untrustedImage, cancellationToken))
+        {
+            return ImageErrors.NoImage(Named(untrustedImage));
+        }
+
+        var channels = await database.Channels.AsNoTracking().Where(row => row.Image == untrustedImage).ToListAsync(cancellationToken);
+        return (await database.Releases.AsNoTracking().Where(row => row.Image == untrustedImage).OrderBy(row => row.Version).ToListAsync(cancellationToken))
+            .ConvertAll(row => row.ToContract(channels));
+    }
+
+    public async Task<Result<Release>> GetReleaseAsync(string untrustedImage, int version, CancellationToken cancellationToken)
+    {
+        var release = await database.Releases.AsNoTracking().SingleOrDefaultAsync(row => row.Image == untrustedImage && row.Version == version, cancellationToken);
+        return release is null
+            ? ImageErrors.NoRelease(Named(untrustedImage), version)
+            : release.ToContract(await database.Channels.AsNoTracking().Where(row => row.Image == untrustedImage).ToListAsync(cancellationToken));
+    }
+
+    public async Task<Result<Image>> MoveChannelAsync(string untrustedImage, string untrustedChannel, MoveChannel untrusted, CancellationToken cancellationToken)
+    {
+        if (!Names.IsValid(untrustedChannel))
+        {
+            return IdentityErrors.NameInvalid("a channel");
+        }
+
+        await using var transaction = await database.BeginWriteAsync(cancellationToken);
+        var image = await database.Images.SingleOrDefaultAsync(row => row.Name == untrustedImage, cancellationToken);
+        if (image is null)
+        {
+            return ImageErrors.NoImage(Named(untrustedImage));
+        }
+
+        if (!await database.Releases.AnyAsync(row => row.Image == image.Name && row.Version == untrusted.Version, cancellationToken))
+        {
+            return ImageErrors.NoRelease(image.Name, untrusted.Version);
+        }
+
+        var channel = await database.Channels.SingleOrDefaultAsync(row => row.Image == image.Name && row.Name == untrustedChannel, cancellationToken);
+        if (channel?.Version != untrusted.Version)
+        {
+            var from = channel is null ? "nothing" : channel.Version.ToString(CultureInfo.InvariantCulture);
+            if (channel is null)
+            {
+                database.Channels.Add(new ChannelRow { Image = image.Name, Name = untrustedChannel, Version = untrusted.Version });
+            }
+            else
+            {
+                channel.Version = untrusted.Version;
+            }
+
+            await audit.AppendAsync(
+                Roles.Administrator, "channel.move", $"{image.Name}/{untrustedChannel}", string.Create(CultureInfo.InvariantCulture, $"from {from} to {untrusted.Version}"), cancellationToken);
+            await transaction.CommitAsync(cancellationToken);
+        }
+
+        return ToContract(image, await database.Channels.AsNoTracking().Where(row => row.Image == image.Name).ToListAsync(cancellationToken));
+    }
+
+    private async Task<Result<Stored<Release>>> PublishAsync(
+        ReleaseManifest manifest, byte[] hash, string compact, byte[] releaseKey, CancellationToken cancellationToken)
+    {
+        await using var transaction = await database.BeginWriteAsync(cancellationToken);
+        var image = await database.Images.SingleOrDefaultAsync(row => row.Name == manifest.Image, cancellationToken);
+        var latest = image?.LatestVersion ?? 0;
+        if (manifest.Version <= latest)
+        {
+            return await CompareAsync(manifest, hash, releaseKey, cancellationToken);
+        }
+
+        if (manifest.Version != latest + 1)
+        {
+            return ImageErrors.VersionSkipped(latest + 1);
+        }
+
+        var references = manifest.Segments.Append(manifest.Index).DistinctBy(segment => segment.Name).ToList();
+        var present = await segments.FindAsync(references.Select(segment => segment.Name), cancellationToken);
+        var missing = references.FindAll(wanted => !present.TryGetValue(wanted.Name, out var have) || have.Length != wanted.Length || have.Sha256 != wanted.Sha256);
+        if (missing.Count > 0)
+        {
+            return ImageErrors.SegmentsMissing(missing.Count, missing[0].Name);
+        }
+
+        if (image is null)
+        {
+            image = new ImageRow { Name = manifest.Image, LatestVersion = 0 };
+            database.Images.Add(image);
+        }
+
+        image.LatestVersion = manifest.Version;
+        var release = new ReleaseRow
+        {
+            Image = manifest.Image,
+            Version = manifest.Version,
+            PublishedAt = time.Now(),
+            Size = manifest.Size,
+            StoredSize = references.Sum(segment => segment.Length),
+            Manifest = compact,
+            ManifestHash = hash,
+            Key = ReleaseRow.ProtectKey(secrets, releaseKey, manifest.Image, manifest.Version),
+        };
+        database.Releases.Add(release);
+        await audit.AppendAsync(
+            Roles.Administrator, "release.publish", string.Create(CultureInfo.InvariantCulture, $"{manifest.Image}/{manifest.Version}"), "manifest sha256 " + Text.Hex(hash), cancellationToken);
+        await transaction.CommitAsync(cancellationToken);
+        return new Stored<Release>(release.ToContract([]), IsNew: true);
+    }
+
+    /// <summary>A release that is there already: fine where it is the same (a signature made again differs, what it signs must not).</summary>
+    private async Task<Result<Stored<Release>>> CompareAsync(ReleaseManifest manifest, byte[] hash, byte[] releaseKey, CancellationToken cancellationToken)
+    {
+        var existing = await database.Releases.AsNoTracking().SingleAsync(row => row.Image == manifest.Image && row.Version == manifest.Version, cancellationToken);
+        if (!existing.ManifestHash.AsSpan().SequenceEqual(hash) || !CryptographicOperations.FixedTimeEquals(existing.RevealKey(secrets), releaseKey))
+        {
+            return ImageErrors.VersionTaken(manifest.Version);
+        }
+
+        var channels = await database.Channels.AsNoTracking().Where(row => row.Image == manifest.Image).ToListAsync(cancellationToken);
+        return new Stored<Release>(existing.ToContract(channels), IsNew: false);
+    }
+
+    private static Image ToContract(ImageRow image, IEnumerable<ChannelRow> channels) =>
+        new(image.Name, image.LatestVersion, channels.OrderBy(row => row.Name, StringComparer.Ordinal).ToDictionary(row => row.Name, row => row.Version));
+
+    private static string Named(string untrusted) => Names.IsValid(untrusted) ? untrusted : "?";
+}

@@ -1,0 +1,161 @@
+using System.Security.Claims;
+using System.Security.Cryptography;
+using System.Text.Json;
+using Jose;
+using Microsoft.EntityFrameworkCore;
+using Nacre.Contracts;
+
+namespace Nacre.Server;
+
+/// <summary>The server's part of the key of one device's user volumes of one LivePC; never changes.</summary>
+internal sealed class ShareRow
+{
+    public required string DeviceId { get; init; }
+
+    public required string LivePc { get; init; }
+
+    public required byte[] Secret { get; init; }
+}
+
+/// <summary>A lease that was given.</summary>
+internal sealed class LeaseRow
+{
+    public required string Id { get; init; }
+
+    public required string DeviceId { get; init; }
+
+    public required string LivePc { get; init; }
+
+    public required int Version { get; init; }
+
+    public required int? InstalledVersion { get; init; }
+
+    public required DateTimeOffset IssuedAt { get; init; }
+
+    public required DateTimeOffset ExpiresAt { get; init; }
+}
+
+internal static class LeaseErrors
+{
+    /// <summary>The same for a LivePC that is not there: names are not for everyone.</summary>
+    public static Failure NotEntitled { get; } = new(ErrorCatalogue.NotEntitled, "this device's user is not entitled to such a LivePC");
+
+    public static Failure ChannelEmpty(string image, string channel) => new(ErrorCatalogue.ChannelEmpty, $"channel '{channel}' of '{image}' has no release yet");
+
+    public static Failure NoInstalledVersion { get; } = new(ErrorCatalogue.NotFound, "there is no release of the installed version");
+}
+
+internal sealed class Leases(
+    NacreDatabase database, AuditTrail audit, SecretBox secrets, LeaseSigner signer, ServerOptions options, TimeProvider time)
+{
+    public async Task<IReadOnlyList<EntitledLivePc>> ListAsync(string deviceId, CancellationToken cancellationToken)
+    {
+        var rows =
+            from device in database.Devices
+            where device.Id == deviceId
+            join entitlement in database.Entitlements on device.User equals entitlement.User
+            join livePc in database.LivePcs on entitlement.LivePc equals livePc.Name
+            orderby livePc.Name
+            select new EntitledLivePc(livePc.Name, livePc.Image, livePc.Channel, database.Channels
+                .Where(channel => channel.Image == livePc.Image && channel.Name == livePc.Channel).Select(channel => (int?)channel.Version).SingleOrDefault());
+        return await rows.AsNoTracking().ToListAsync(cancellationToken);
+    }
+
+    public async Task<Result<LeaseGrant>> TakeAsync(string deviceId, string untrustedName, TakeLease untrusted, CancellationToken cancellationToken)
+    {
+        if (untrusted.InstalledVersion is < 1)
+        {
+            return new Failure(ErrorCatalogue.RequestInvalid, "'installedVersion' must be 1 or more");
+        }
+
+        await using var transaction = await database.BeginWriteAsync(cancellationToken);
+        var device = await database.Devices.AsNoTracking().SingleAsync(row => row.Id == deviceId, cancellationToken);
+        if (device.RevokedAt is not null)
+        {
+            return DeviceErrors.Revoked; // revoked since the token was checked
+        }
+
+        var livePc = await database.LivePcs.AsNoTracking().SingleOrDefaultAsync(
+            row => row.Name == untrustedName && database.Entitlements.Any(one => one.LivePc == row.Name && one.User == device.User), cancellationToken);
+        if (livePc is null)
+        {
+            return LeaseErrors.NotEntitled;
+        }
+
+        var channel = await database.Channels.AsNoTracking().SingleOrDefaultAsync(row => row.Image == livePc.Image && row.Name == livePc.Channel, cancellationToken);
+        if (channel is null)
+        {
+            return LeaseErrors.ChannelEmpty(livePc.Image, livePc.Channel);
+        }
+
+        // A channel that was moved back was moved for a reason: a newer installed release is not leased.
+        var installed = untrusted.InstalledVersion < channel.Version ? untrusted.InstalledVersion : null;
+        var releases = await database.Releases.AsNoTracking()
+            .Where(row => row.Image == livePc.Image && (row.Version == channel.Version || row.Version == untrusted.InstalledVersion))
+            .OrderByDescending(row => row.Version).ToListAsync(cancellationToken);
+        if (untrusted.InstalledVersion is { } wanted && releases.All(row => row.Version != wanted))
+        {
+            return LeaseErrors.NoInstalledVersion;
+        }
+
+        releases.RemoveAll(row => row.Version != channel.Version && row.Version != installed);
+        var grant = await GrantAsync(device, livePc, channel.Version, installed, releases, cancellationToken);
+        await transaction.CommitAsync(cancellationToken);
+        return grant;
+    }
+
+    private async Task<LeaseGrant> GrantAsync(
+        DeviceRow device, LivePcRow livePc, int version, int? installed, List<ReleaseRow> releases, CancellationToken cancellationToken)
+    {
+        var now = DateTimeOffset.FromUnixTimeSeconds(time.GetUtcNow().ToUnixTimeSeconds());
+        var expires = now + options.LeaseDuration;
+        var share = await ShareAsync(device.Id, livePc.Name, cancellationToken);
+        var keys = new LeaseKeys(Convert.ToBase64String(share), releases.ToDictionary(
+            row => row.Version.ToString(System.Globalization.CultureInfo.InvariantCulture), row => Convert.ToBase64String(row.RevealKey(secrets))));
+        var claims = new LeaseClaims(
+            device.Id, device.User, livePc.Name, livePc.Image, version, installed, now.ToUnixTimeSeconds(), expires.ToUnixTimeSeconds());
+        database.Leases.Add(new LeaseRow
+        {
+            Id = Text.RandomId(), DeviceId = device.Id, LivePc = livePc.Name, Version = version, InstalledVersion = installed, IssuedAt = now, ExpiresAt = expires,
+        });
+        await audit.AppendAsync("device:" + device.Id, "lease.grant", livePc.Name, $"version {version} until {expires:u}", cancellationToken);
+        return new LeaseGrant(
+            signer.Sign(claims), releases.ConvertAll(row => row.Manifest), Encrypt(keys, device.PublicKey), await SigningKey.FindAsync(database, cancellationToken));
+    }
+
+    private async Task<byte[]> ShareAsync(string deviceId, string livePc, CancellationToken cancellationToken)
+    {
+        var row = await database.Shares.AsNoTracking().SingleOrDefaultAsync(share => share.DeviceId == deviceId && share.LivePc == livePc, cancellationToken);
+        if (row is not null)
+        {
+            return secrets.Reveal(row.Secret, "share", deviceId, livePc);
+        }
+
+        var fresh = RandomNumberGenerator.GetBytes(32);
+        database.Shares.Add(new ShareRow { DeviceId = deviceId, LivePc = livePc, Secret = secrets.Protect(fresh, "share", deviceId, livePc) });
+        return fresh;
+    }
+
+    private static string Encrypt(LeaseKeys keys, PublicKey to)
+    {
+        var key = new Jwk(crv: to.Crv, x: to.X, y: to.Y);
+        return JWE.EncryptBytes(
+            JsonSerializer.SerializeToUtf8Bytes(keys, ContractJson.Options),
+            [new JweRecipient(JweAlgorithm.ECDH_ES_A256KW, key)], JweEncryption.A256GCM, mode: SerializationMode.Compact);
+    }
+}
+
+internal static class LeaseEndpoints
+{
+    public static void Map(Groups groups)
+    {
+        groups.Device.MapGet("/livepcs", (ClaimsPrincipal caller, Leases leases, CancellationToken cancellationToken) => leases.ListAsync(Id(caller), cancellationToken))
+            .WithName("ListEntitledLivePcs").WithSummary("The LivePCs that the device's user is entitled to.");
+        groups.Device.MapPost("/livepcs/{name}/lease", async (string name, TakeLease body, ClaimsPrincipal caller, Leases leases, CancellationToken cancellationToken) =>
+                (await leases.TakeAsync(Id(caller), name, body, cancellationToken)).ToHttp(TypedResults.Ok))
+            .WithName("TakeLease").WithSummary("The permission to open a LivePC for some days, with the keys that open it.")
+            .Produces<LeaseGrant>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotEntitled, ErrorCatalogue.ChannelEmpty, ErrorCatalogue.NotFound);
+    }
+
+    private static string Id(ClaimsPrincipal caller) => caller.FindFirstValue(ClaimTypes.NameIdentifier)!;
+}

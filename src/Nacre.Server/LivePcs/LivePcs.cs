@@ -1,0 +1,124 @@
+using Microsoft.EntityFrameworkCore;
+using Nacre.Contracts;
+
+namespace Nacre.Server;
+
+internal sealed class LivePcRow
+{
+    public required string Name { get; init; }
+
+    public required string Image { get; init; }
+
+    public required string Channel { get; init; }
+}
+
+internal sealed class EntitlementRow
+{
+    public required string LivePc { get; init; }
+
+    public required string User { get; init; }
+}
+
+internal static class LivePcErrors
+{
+    public static Failure Exists(string name) => new(ErrorCatalogue.AlreadyExists, $"there is a LivePC '{name}' already");
+
+    public static Failure NoLivePc { get; } = new(ErrorCatalogue.NotFound, "there is no such LivePC");
+}
+
+internal sealed class LivePcs(NacreDatabase database, AuditTrail audit)
+{
+    public async Task<Result<LivePc>> CreateAsync(CreateLivePc untrusted, CancellationToken cancellationToken)
+    {
+        var channel = untrusted.Channel ?? "stable";
+        if (!Names.IsValid(untrusted.Name))
+        {
+            return IdentityErrors.NameInvalid("a LivePC");
+        }
+
+        if (!Names.IsValid(untrusted.Image) || !Names.IsValid(channel))
+        {
+            return IdentityErrors.NameInvalid("an image or a channel");
+        }
+
+        await using var transaction = await database.BeginWriteAsync(cancellationToken);
+        if (await database.LivePcs.AnyAsync(row => row.Name == untrusted.Name, cancellationToken))
+        {
+            return LivePcErrors.Exists(untrusted.Name);
+        }
+
+        if (!await database.Images.AnyAsync(row => row.Name == untrusted.Image, cancellationToken))
+        {
+            return ImageErrors.NoImage(untrusted.Image);
+        }
+
+        database.LivePcs.Add(new LivePcRow { Name = untrusted.Name, Image = untrusted.Image, Channel = channel });
+        await audit.AppendAsync(Roles.Administrator, "livepc.create", untrusted.Name, $"{untrusted.Image}/{channel}", cancellationToken);
+        await transaction.CommitAsync(cancellationToken);
+        return new LivePc(untrusted.Name, untrusted.Image, channel, []);
+    }
+
+    public async Task<IReadOnlyList<LivePc>> ListAsync(CancellationToken cancellationToken)
+    {
+        var users = (await database.Entitlements.AsNoTracking().OrderBy(row => row.User).ToListAsync(cancellationToken)).ToLookup(row => row.LivePc, row => row.User);
+        return (await database.LivePcs.AsNoTracking().OrderBy(row => row.Name).ToListAsync(cancellationToken))
+            .ConvertAll(row => new LivePc(row.Name, row.Image, row.Channel, [.. users[row.Name]]));
+    }
+
+    /// <summary>Gives or takes an entitlement. Doing it again changes nothing.</summary>
+    public async Task<Result<Done>> EntitleAsync(string untrustedName, string untrustedUser, bool entitled, CancellationToken cancellationToken)
+    {
+        await using var transaction = await database.BeginWriteAsync(cancellationToken);
+        if (!await database.LivePcs.AnyAsync(row => row.Name == untrustedName, cancellationToken))
+        {
+            return LivePcErrors.NoLivePc;
+        }
+
+        if (!await database.Users.AnyAsync(row => row.Name == untrustedUser, cancellationToken))
+        {
+            return Names.IsValid(untrustedUser) ? IdentityErrors.NoUser(untrustedUser) : IdentityErrors.NameInvalid("a user");
+        }
+
+        var row = await database.Entitlements.SingleOrDefaultAsync(one => one.LivePc == untrustedName && one.User == untrustedUser, cancellationToken);
+        if (entitled == row is not null)
+        {
+            return default(Done);
+        }
+
+        if (row is null)
+        {
+            database.Entitlements.Add(new EntitlementRow { LivePc = untrustedName, User = untrustedUser });
+        }
+        else
+        {
+            database.Entitlements.Remove(row);
+        }
+
+        await audit.AppendAsync(Roles.Administrator, entitled ? "livepc.entitle" : "livepc.disentitle", untrustedName, untrustedUser, cancellationToken);
+        await transaction.CommitAsync(cancellationToken);
+        return default(Done);
+    }
+}
+
+internal static class LivePcEndpoints
+{
+    public static void Map(Groups groups)
+    {
+        var group = groups.Administrator;
+        group.MapPost("/livepcs", async (CreateLivePc body, LivePcs livePcs, CancellationToken cancellationToken) =>
+                (await livePcs.CreateAsync(body, cancellationToken)).ToHttp(livePc => TypedResults.Created((string?)null, livePc)))
+            .WithName("CreateLivePc").WithSummary("Creates a LivePC on a channel of an image; without a channel, on 'stable'.")
+            .Produces<LivePc>(StatusCodes.Status201Created)
+            .Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NameInvalid, ErrorCatalogue.AlreadyExists, ErrorCatalogue.NotFound);
+        group.MapGet("/livepcs", (LivePcs livePcs, CancellationToken cancellationToken) => livePcs.ListAsync(cancellationToken))
+            .WithName("ListLivePcs").WithSummary("All LivePCs and who is entitled to them.");
+        group.MapPut("/livepcs/{name}/entitlements/{user}", async (string name, string user, LivePcs livePcs, CancellationToken cancellationToken) =>
+                (await livePcs.EntitleAsync(name, user, entitled: true, cancellationToken)).ToHttp(_ => TypedResults.NoContent()))
+            .WithName("Entitle").WithSummary("Entitles a user to a LivePC.")
+            .Produces(StatusCodes.Status204NoContent).Fails(ErrorCatalogue.NameInvalid, ErrorCatalogue.NotFound);
+        group.MapDelete("/livepcs/{name}/entitlements/{user}", async (string name, string user, LivePcs livePcs, CancellationToken cancellationToken) =>
+                (await livePcs.EntitleAsync(name, user, entitled: false, cancellationToken)).ToHttp(_ => TypedResults.NoContent()))
+            .WithName("RemoveEntitlement").WithSummary("Takes a user's entitlement to a LivePC away; a lease that was given lasts until it ends.")
+            .Produces(StatusCodes.Status204NoContent).Fails(ErrorCatalogue.NameInvalid, ErrorCatalogue.NotFound);
+    }
+}

@@ -1,0 +1,146 @@
+using System.Net.Sockets;
+using System.Reflection;
+using System.Text.Json.Serialization;
+using Microsoft.AspNetCore.Authentication;
+using Microsoft.AspNetCore.DataProtection;
+using Microsoft.AspNetCore.DataProtection.AuthenticatedEncryption;
+using Microsoft.AspNetCore.DataProtection.AuthenticatedEncryption.ConfigurationModel;
+using Microsoft.Data.Sqlite;
+using Microsoft.EntityFrameworkCore;
+using Nacre.Contracts;
+
+namespace Nacre.Server;
+
+/// <summary>The Nacre server.</summary>
+public static class NacreServer
+{
+    private const long LargestBody = 1024 * 1024;
+
+    /// <summary>Builds the server; it listens after <see cref="StartAsync"/>. The caller disposes it.</summary>
+    /// <param name="options">How it runs.</param>
+    /// <param name="time">The clock; null: the computer's.</param>
+    /// <exception cref="NacreException">The options make no sense, or the data directory can't be made.</exception>
+    public static WebApplication Create(ServerOptions options, TimeProvider? time = null) => Create(options, time, customise: null);
+
+    /// <summary>Starts a server made by <see cref="Create(ServerOptions, TimeProvider?)"/>; <see cref="WebApplication.Urls"/> then has the address.</summary>
+    /// <exception cref="NacreException">The address is in use, the disk is full, or a file can't be used.</exception>
+    public static async Task StartAsync(WebApplication app, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(app);
+        try
+        {
+            await app.StartAsync(cancellationToken);
+        }
+        catch (Exception exception) when (Explain(app, exception) is { } known)
+        {
+            throw known;
+        }
+    }
+
+    /// <summary>Runs a server until it is cancelled or the process is told to end.</summary>
+    /// <exception cref="NacreException">As <see cref="StartAsync"/>.</exception>
+    public static async Task RunAsync(ServerOptions options, TimeProvider? time = null, CancellationToken cancellationToken = default)
+    {
+        await using var app = Create(options, time);
+        await StartAsync(app, cancellationToken);
+        await app.WaitForShutdownAsync(cancellationToken);
+    }
+
+    internal static WebApplication Create(ServerOptions options, TimeProvider? time, Action<WebApplicationBuilder>? customise)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        options.Check();
+        var directory = new DataDirectory(options.DataDirectory);
+
+        // Empty: no configuration files, no environment variables. What runs is what the options say.
+        var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ApplicationName = "Nacre.Server", ContentRootPath = directory.Path });
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
+        {
+            kestrel.AddServerHeader = false;
+            kestrel.Limits.MaxRequestBodySize = LargestBody;
+        }).UseUrls(options.Listen);
+        builder.Logging.AddSimpleConsole().SetMinimumLevel(LogLevel.Warning).AddFilter("Nacre", LogLevel.Information)
+            .AddFilter("Microsoft.AspNetCore.DataProtection", LogLevel.Error).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None);
+        AddServices(builder.Services, options, directory, time ?? TimeProvider.System);
+        customise?.Invoke(builder);
+
+        var app = builder.Build();
+        app.UseMiddleware<FailureMiddleware>();
+        app.UseRouting();
+        app.UseAuthentication();
+        app.UseAuthorization();
+        Map(app, options);
+        Groups.CheckComplete(((IEndpointRouteBuilder)app).DataSources.SelectMany(source => source.Endpoints));
+        return app;
+    }
+
+    internal static string ConnectionString(DataDirectory directory) => new SqliteConnectionStringBuilder { DataSource = directory.Database }.ToString();
+
+    private static void AddServices(IServiceCollection services, ServerOptions options, DataDirectory directory, TimeProvider time)
+    {
+        services.AddSingleton(options).AddSingleton(directory).AddSingleton(time);
+        services.AddRouting();
+        services.Configure<RouteHandlerOptions>(handlers => handlers.ThrowOnBadRequest = true);
+        services.ConfigureHttpJsonOptions(json =>
+        {
+            ContractJson.Configure(json.SerializerOptions);
+            json.SerializerOptions.UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow;
+        });
+        services.AddOpenApi("v1", OpenApi.Configure);
+        services.AddDataProtection().SetApplicationName("nacre").PersistKeysToFileSystem(new DirectoryInfo(directory.Keys))
+            .UseCryptographicAlgorithms(new AuthenticatedEncryptorConfiguration { EncryptionAlgorithm = EncryptionAlgorithm.AES_256_GCM });
+        services.AddAuthentication(NacreAuthenticationHandler.SchemeName)
+            .AddScheme<AuthenticationSchemeOptions, NacreAuthenticationHandler>(NacreAuthenticationHandler.SchemeName, null);
+        services.AddAuthorizationBuilder()
+            .AddPolicy(Roles.Administrator, policy => policy.RequireRole(Roles.Administrator))
+            .AddPolicy(Roles.Device, policy => policy.RequireRole(Roles.Device));
+        services.AddDbContext<NacreDatabase>(database => database.UseSqlite(ConnectionString(directory)));
+        services.AddSingleton<SecretBox>().AddSingleton<LeaseSigner>().AddSingleton<AdministratorToken>().AddSingleton<FolderSegmentStore>();
+        services.AddSingleton<ISegmentStore>(provider => provider.GetRequiredService<FolderSegmentStore>());
+        services.AddScoped<AuditTrail>().AddScoped<Users>().AddScoped<Devices>().AddScoped<DeviceAuthenticator>().AddScoped<Enrolment>()
+            .AddScoped<SigningKey>().AddScoped<Segments>().AddScoped<Images>().AddScoped<LivePcs>().AddScoped<Leases>();
+        services.AddHostedService<Startup>().AddHostedService<CodeSweeper>();
+    }
+
+    private static void Map(WebApplication app, ServerOptions options)
+    {
+        var groups = Groups.On(app);
+        var version = typeof(NacreServer).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "0";
+        groups.Public.MapGet("/server", () => TypedResults.Ok(new ServerInfo("nacre", version, options.OrganisationName)))
+            .WithName("GetServer").WithSummary("What the server says about itself.");
+        app.MapGet("/healthz", async (NacreDatabase database, CancellationToken cancellationToken) =>
+            {
+                await database.Settings.AsNoTracking().AnyAsync(cancellationToken);
+                return TypedResults.Text("ok");
+            })
+            .AllowAnonymous().WithName("GetHealth").WithSummary("Whether the server works, its database included.");
+        IdentityEndpoints.Map(groups);
+        DeviceEndpoints.Map(groups);
+        ImageEndpoints.Map(groups);
+        SegmentEndpoints.Map(groups, options);
+        LivePcEndpoints.Map(groups);
+        LeaseEndpoints.Map(groups);
+        AuditEndpoints.Map(groups);
+        app.MapOpenApi("/openapi/{documentName}.json").AllowAnonymous();
+    }
+
+    private static NacreException? Explain(WebApplication app, Exception exception)
+    {
+        var options = app.Services.GetRequiredService<ServerOptions>();
+        var place = $"'{app.Services.GetRequiredService<DataDirectory>().Path}'";
+        return exception switch
+        {
+            NacreException known => known,
+            IOException { InnerException: Microsoft.AspNetCore.Connections.AddressInUseException } =>
+                new NacreException(ErrorCatalogue.AddressInUse, $"can't listen on {options.Listen}: another program does", exception),
+            SocketException => new NacreException(ErrorCatalogue.AddressInUse, $"can't listen on {options.Listen}: {exception.Message}", exception),
+            IOException full when Problems.IsDiskFull(full) => new NacreException(ErrorCatalogue.NoSpace, $"the disk of {place} is full", exception),
+            SqliteException { SqliteErrorCode: 13 } => new NacreException(ErrorCatalogue.NoSpace, $"the disk of {place} is full", exception),
+            SqliteException => new NacreException(ErrorCatalogue.FileAccess, $"can't use the database in {place}: {exception.Message}", exception),
+            System.Security.Cryptography.CryptographicException =>
+                new NacreException(ErrorCatalogue.FileAccess, $"the folder 'keys' in {place} does not belong to the database beside it", exception),
+            IOException or UnauthorizedAccessException => new NacreException(ErrorCatalogue.FileAccess, $"can't use {place}: {exception.Message}", exception),
+            _ => null,
+        };
+    }
+}

@@ -1,0 +1,122 @@
+using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Design;
+using Microsoft.EntityFrameworkCore.Storage;
+using Microsoft.EntityFrameworkCore.Storage.ValueConversion;
+
+namespace Nacre.Server;
+
+/// <summary>The server's state, except for the segments' bytes.</summary>
+internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : DbContext(options)
+{
+    public DbSet<SettingRow> Settings => Set<SettingRow>();
+
+    public DbSet<UserRow> Users => Set<UserRow>();
+
+    public DbSet<EnrolmentCodeRow> EnrolmentCodes => Set<EnrolmentCodeRow>();
+
+    public DbSet<DeviceRow> Devices => Set<DeviceRow>();
+
+    public DbSet<SegmentRow> Segments => Set<SegmentRow>();
+
+    public DbSet<ImageRow> Images => Set<ImageRow>();
+
+    public DbSet<ReleaseRow> Releases => Set<ReleaseRow>();
+
+    public DbSet<ChannelRow> Channels => Set<ChannelRow>();
+
+    public DbSet<LivePcRow> LivePcs => Set<LivePcRow>();
+
+    public DbSet<EntitlementRow> Entitlements => Set<EntitlementRow>();
+
+    public DbSet<ShareRow> Shares => Set<ShareRow>();
+
+    public DbSet<LeaseRow> Leases => Set<LeaseRow>();
+
+    public DbSet<AuditRow> Audit => Set<AuditRow>();
+
+    /// <summary>Begins to write. SQLite lets one writer in at a time, from here to the commit: what is read inside does not change.</summary>
+    public Task<IDbContextTransaction> BeginWriteAsync(CancellationToken cancellationToken) => Database.BeginTransactionAsync(cancellationToken);
+
+    protected override void ConfigureConventions(ModelConfigurationBuilder configurationBuilder) =>
+        configurationBuilder.Properties<DateTimeOffset>().HaveConversion<UnixMilliseconds>();
+
+    protected override void OnModelCreating(ModelBuilder modelBuilder)
+    {
+        modelBuilder.Entity<SettingRow>().ToTable("Settings").HasKey(row => row.Name);
+        modelBuilder.Entity<UserRow>().ToTable("Users").HasKey(row => row.Name);
+        modelBuilder.Entity<EnrolmentCodeRow>(entity =>
+        {
+            entity.ToTable("EnrolmentCodes").HasKey(row => row.Id);
+            entity.HasOne<UserRow>().WithMany().HasForeignKey(row => row.User).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<DeviceRow>(entity =>
+        {
+            entity.ToTable("Devices").HasKey(row => row.Id);
+            entity.HasOne<UserRow>().WithMany().HasForeignKey(row => row.User).OnDelete(DeleteBehavior.Restrict);
+            entity.HasIndex(row => new { row.KeyX, row.KeyY }).IsUnique();
+        });
+        modelBuilder.Entity<SegmentRow>().ToTable("Segments").HasKey(row => row.Name);
+        modelBuilder.Entity<ImageRow>().ToTable("Images").HasKey(row => row.Name);
+        modelBuilder.Entity<ReleaseRow>(entity =>
+        {
+            entity.ToTable("Releases").HasKey(row => new { row.Image, row.Version });
+            entity.HasOne<ImageRow>().WithMany().HasForeignKey(row => row.Image).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<ChannelRow>(entity =>
+        {
+            entity.ToTable("Channels").HasKey(row => new { row.Image, row.Name });
+            entity.HasOne<ReleaseRow>().WithMany().HasForeignKey(row => new { row.Image, row.Version }).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<LivePcRow>(entity =>
+        {
+            entity.ToTable("LivePcs").HasKey(row => row.Name);
+            entity.HasOne<ImageRow>().WithMany().HasForeignKey(row => row.Image).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<EntitlementRow>(entity =>
+        {
+            entity.ToTable("Entitlements").HasKey(row => new { row.LivePc, row.User });
+            entity.HasOne<LivePcRow>().WithMany().HasForeignKey(row => row.LivePc).OnDelete(DeleteBehavior.Restrict);
+            entity.HasOne<UserRow>().WithMany().HasForeignKey(row => row.User).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<ShareRow>(entity =>
+        {
+            entity.ToTable("Shares").HasKey(row => new { row.DeviceId, row.LivePc });
+            entity.HasOne<DeviceRow>().WithMany().HasForeignKey(row => row.DeviceId).OnDelete(DeleteBehavior.Restrict);
+            entity.HasOne<LivePcRow>().WithMany().HasForeignKey(row => row.LivePc).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<LeaseRow>(entity =>
+        {
+            entity.ToTable("Leases").HasKey(row => row.Id);
+            entity.HasOne<DeviceRow>().WithMany().HasForeignKey(row => row.DeviceId).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<AuditRow>(entity =>
+        {
+            entity.ToTable("Audit").HasKey(row => row.Sequence);
+            entity.Property(row => row.Sequence).ValueGeneratedNever();
+        });
+    }
+
+    private sealed class UnixMilliseconds() : ValueConverter<DateTimeOffset, long>(
+        time => time.ToUnixTimeMilliseconds(), milliseconds => DateTimeOffset.FromUnixTimeMilliseconds(milliseconds));
+}
+
+/// <summary>Lets <c>dotnet ef</c> write migrations.</summary>
+internal sealed class NacreDatabaseDesign : IDesignTimeDbContextFactory<NacreDatabase>
+{
+    public NacreDatabase CreateDbContext(string[] args) =>
+        new(new DbContextOptionsBuilder<NacreDatabase>().UseSqlite("Data Source=:memory:").Options);
+}
+
+/// <summary>A single value by name.</summary>
+internal sealed class SettingRow
+{
+    public required string Name { get; init; }
+
+    public required string Value { get; set; }
+}
+
+internal static class Clock
+{
+    /// <summary>Now, to the millisecond: what is stored and what is answered are equal.</summary>
+    public static DateTimeOffset Now(this TimeProvider time) => DateTimeOffset.FromUnixTimeMilliseconds(time.GetUtcNow().ToUnixTimeMilliseconds());
+}
