@@ -1,1 +1,16 @@
-return 0;
+using System.CommandLine;
+using Nacre.Cli;
+using Nacre.Cli.Commands;
+
+var root = new RootCommand("Nacre: a company's desktop in an encrypted container on a computer that the company does not own.")
+{
+    ServerCommand.Create(),
+    LoginCommand.Create(),
+    UserCommands.Create(),
+    ImageCommands.Create(),
+    DeviceCommands.Create(),
+    LivePcCommands.Create(),
+    PlayerCommand.Create(),
+};
+root.Options.Add(Terminal.Json);
+return await Terminal.RunAsync(root, args);

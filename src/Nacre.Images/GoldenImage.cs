@@ -1,3 +1,7 @@
+using System.Text.Json;
+using Nacre.Contracts;
+using Nacre.Images.Building;
+
 namespace Nacre.Images;
 
 /// <summary>One file of a built golden image.</summary>
@@ -11,4 +15,31 @@ public sealed record GoldenArtifact(string Name, string Path, long Size);
 /// <param name="Created">When its content is from, seconds since 1970.</param>
 /// <param name="CommandLine">What the image wants on its kernel's command line.</param>
 /// <param name="Artifacts">Its files, in the order in which a start reads them.</param>
-public sealed record GoldenImage(string Name, long Created, string CommandLine, IReadOnlyList<GoldenArtifact> Artifacts);
+public sealed record GoldenImage(string Name, long Created, string CommandLine, IReadOnlyList<GoldenArtifact> Artifacts)
+{
+    /// <summary>Opens the folder.</summary>
+    /// <exception cref="NacreException">NotAnImage.</exception>
+    public static GoldenImage Open(string folder)
+    {
+        try
+        {
+            var built = BuiltImage.FromJson(File.ReadAllBytes(Path.Combine(folder, "image.json")));
+            return new GoldenImage(
+                Names.Parse(built.Name, "an image"), built.Created.ToUnixTimeSeconds(), built.KernelCommandLine,
+                [Artifact(folder, "kernel", "kernel", built.KernelSize), Artifact(folder, "initramfs", "initramfs", built.InitramfsSize), Artifact(folder, "system", "system.erofs", built.SystemSize)]);
+        }
+        catch (Exception exception) when (exception is IOException or JsonException or UnauthorizedAccessException)
+        {
+            throw new NacreException(ErrorCatalogue.NotAnImage, $"'{folder}' is not a built golden image: {exception.Message}", exception);
+        }
+    }
+
+    private static GoldenArtifact Artifact(string folder, string name, string file, long expectedSize)
+    {
+        var path = Path.Combine(folder, file);
+        var size = new FileInfo(path).Length;
+        return size == expectedSize
+            ? new GoldenArtifact(name, path, size)
+            : throw new NacreException(ErrorCatalogue.NotAnImage, $"'{path}' has {size} bytes, and image.json says {expectedSize}");
+    }
+}

@@ -1,0 +1,168 @@
+using System.CommandLine;
+using Nacre.Client;
+using Nacre.Contracts;
+using Nacre.Images;
+using Nacre.Images.Building;
+using Nacre.Images.Publishing;
+using Nacre.Images.Recipes;
+
+namespace Nacre.Cli.Commands;
+
+/// <summary><c>nacre image</c>: build golden images, publish releases, move channels.</summary>
+internal static class ImageCommands
+{
+    public static Command Create() => new("image", "Golden images: build, publish, list (administrators)") { Build(), Publish(), List(), Channel() };
+
+    private static Command Build()
+    {
+        var recipe = new Argument<string>("RECIPE") { Description = "The recipe's YAML file; docs/recipes.md describes it" };
+        var output = new Option<string?>("--output", "-o") { Description = "The folder to make (default: the image's name)" };
+        var cache = new Option<string?>("--package-cache") { Description = "Where downloaded packages are kept (default: ~/.cache/nacre/debs)" };
+        var command = new Command("build", "Build a golden image from a recipe") { recipe, output, cache };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var image = Parse(parsed.GetValue(recipe)!);
+            var folder = Path.GetFullPath(parsed.GetValue(output) ?? image.Name);
+            var options = parsed.GetValue(cache) is { } packages ? new BuildOptions { PackageCache = Path.GetFullPath(packages) } : new BuildOptions();
+            var built = await Terminal.ProgressAsync($"building {image.Name}", report => BuildAsync(image, folder, options, report, cancellationToken));
+            Terminal.Result(built, () =>
+            {
+                Terminal.Line($"{folder}: {built.Packages.Length} packages, system {Terminal.Bytes(built.SystemSize)}, kernel {Terminal.Bytes(built.KernelSize)}, initramfs {Terminal.Bytes(built.InitramfsSize)}");
+                Terminal.Line($"next: nacre image publish {parsed.GetValue(output) ?? image.Name} --channel pilot");
+            });
+        });
+        return command;
+    }
+
+    private static async Task<BuiltImage> BuildAsync(Recipe image, string folder, BuildOptions options, Action<double, string> report, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await ImageBuilder.BuildAsync(
+                image, folder, options, new Reporter<BuildProgress>(progress => report(progress.Fraction ?? double.NaN, progress.Message)), cancellationToken);
+        }
+        catch (ImageBuildException exception)
+        {
+            throw new NacreException(exception.Failure switch
+            {
+                ImageBuildFailure.MissingProgram => ErrorCatalogue.ProgramMissing,
+                ImageBuildFailure.MissingGuestFiles => ErrorCatalogue.FileAccess,
+                ImageBuildFailure.OutputExists => ErrorCatalogue.AlreadyExists,
+                ImageBuildFailure.NoSource => ErrorCatalogue.RecipeInvalid,
+                ImageBuildFailure.StepFailed => ErrorCatalogue.BuildFailed,
+            }, exception.Message, exception);
+        }
+    }
+
+    private static Recipe Parse(string path)
+    {
+        try
+        {
+            return RecipeParser.Parse(path);
+        }
+        catch (RecipeException exception)
+        {
+            foreach (var error in exception.Errors)
+            {
+                Terminal.Note($"{error}");
+            }
+
+            var first = exception.Errors[0];
+            throw new NacreException(ErrorCatalogue.RecipeInvalid, exception.Errors.Length == 1 ? $"{first}" : $"{exception.Errors.Length} errors in the recipe, the first: {first}", exception);
+        }
+    }
+
+    private static Command Publish()
+    {
+        var folder = new Argument<string>("FOLDER") { Description = "The folder that 'nacre image build' made" };
+        var channel = new Option<string?>("--channel") { Description = "Point this channel at the new release" };
+        var command = new Command("publish", "Publish a built image as the next release: uploads only what the server lacks, signs it; interrupted, run it again") { folder, channel };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var image = GoldenImage.Open(parsed.GetValue(folder)!);
+            using var client = Administration.Connect();
+            using var key = Administration.SigningKey();
+            await client.PutSigningKeyAsync(PublicKeys.From(key), cancellationToken);
+            var publisher = new ReleasePublisher(new ServerStore(client), Administration.PublisherKeys(), key);
+            var result = await Terminal.ProgressAsync($"publishing {image.Name}", report => publisher.PublishAsync(
+                image,
+                new Reporter<PublishProgress>(progress => report(
+                    progress.TotalBytes == 0 ? 1 : (double)progress.ReadBytes / progress.TotalBytes,
+                    $"{Terminal.Bytes(progress.ReadBytes)} of {Terminal.Bytes(progress.TotalBytes)} read, {Terminal.Bytes(progress.UploadedBytes)} uploaded")),
+                cancellationToken));
+            if (parsed.GetValue(channel) is { } name)
+            {
+                await client.MoveChannelAsync(image.Name, name, result.Release.Version, cancellationToken);
+            }
+
+            Terminal.Result(result, () => Terminal.Line(
+                $"{image.Name} release {result.Release.Version}: {Terminal.Bytes(result.ImageBytes)}, of which {Terminal.Bytes(result.ReusedBytes)} were there; {Terminal.Bytes(result.UploadedBytes)} uploaded"
+                + (parsed.GetValue(channel) is { } moved ? $"; channel {moved} points at it" : "")));
+        });
+        return command;
+    }
+
+    private static Command List()
+    {
+        var command = new Command("list", "List the images with their releases and channels");
+        command.SetAction(async (_, cancellationToken) =>
+        {
+            using var client = Administration.Connect();
+            var images = await client.ListImagesAsync(cancellationToken);
+            var releases = new List<Release>();
+            foreach (var image in images)
+            {
+                releases.AddRange(await client.ListReleasesAsync(image.Name, cancellationToken));
+            }
+
+            Terminal.Result(releases, () => Terminal.Table(["IMAGE", "RELEASE", "PUBLISHED", "SIZE", "STORED", "CHANNELS"], releases.Select(release => new[]
+            {
+                release.Image, $"{release.Version}", release.PublishedAt.ToString("yyyy-MM-dd HH:mm", System.Globalization.CultureInfo.InvariantCulture),
+                Terminal.Bytes(release.Size), Terminal.Bytes(release.StoredSize), string.Join(", ", release.Channels),
+            })));
+        });
+        return command;
+    }
+
+    private static Command Channel()
+    {
+        var image = new Argument<string>("IMAGE") { Description = "The golden image" };
+        var channel = new Argument<string>("CHANNEL") { Description = "The channel, such as pilot or stable" };
+        var version = new Argument<int>("RELEASE") { Description = "The release that it shall point at" };
+        var command = new Command("channel", "Point a channel at a release: forward, or back") { image, channel, version };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            using var client = Administration.Connect();
+            await client.MoveChannelAsync(parsed.GetValue(image)!, parsed.GetValue(channel)!, parsed.GetValue(version), cancellationToken);
+            Terminal.Note($"{parsed.GetValue(image)}: {parsed.GetValue(channel)} points at release {parsed.GetValue(version)}");
+        });
+        return command;
+    }
+
+    /// <summary>The server as a publisher sees it.</summary>
+    private sealed class ServerStore(NacreClient client) : IReleaseStore
+    {
+        public async Task<IReadOnlyList<Release>> ListReleasesAsync(CancellationToken cancellationToken)
+        {
+            var releases = new List<Release>();
+            foreach (var image in await client.ListImagesAsync(cancellationToken))
+            {
+                releases.AddRange(await client.ListReleasesAsync(image.Name, cancellationToken));
+            }
+
+            return releases;
+        }
+
+        public Task<IReadOnlyList<string>> FindMissingSegmentsAsync(IReadOnlyList<string> names, CancellationToken cancellationToken) =>
+            client.FindMissingSegmentsAsync(names, cancellationToken);
+
+        public Task UploadSegmentAsync(string name, ReadOnlyMemory<byte> content, CancellationToken cancellationToken) =>
+            client.UploadSegmentAsync(name, content, cancellationToken);
+
+        public Task DownloadRangeAsync(string name, long offset, Memory<byte> destination, CancellationToken cancellationToken) =>
+            client.DownloadRangeAsync(name, offset, destination, cancellationToken);
+
+        public Task<Release> PublishReleaseAsync(string image, PublishRelease release, CancellationToken cancellationToken) =>
+            client.PublishReleaseAsync(image, release, cancellationToken);
+    }
+}

@@ -1,0 +1,295 @@
+using System.CommandLine;
+using System.Globalization;
+using Nacre.Contracts;
+using Nacre.Player;
+using Nacre.Player.LivePcs;
+
+namespace Nacre.Cli.Commands;
+
+/// <summary><c>nacre livepc</c>: what a person does with a LivePC, and how an administrator defines one.</summary>
+internal static class LivePcCommands
+{
+    private static readonly Argument<string> Name = new("LIVEPC") { Description = "The LivePC's name" };
+    private static readonly Option<int?> Memory = new("--memory") { Description = "The guest's memory in MiB (default: half of the host's, 1024 to 4096)" };
+    private static readonly Option<int?> Processors = new("--processors") { Description = "The guest's processors (default: the host's, at most 4)" };
+    private static readonly Option<int?> Minutes = new("--timeout") { Description = "Minutes that the guest may take to start (default: 15)" };
+    private static readonly Option<bool> NoFetch = new("--no-fetch") { Description = "Do not fetch the rest of the release once the guest is up" };
+
+    public static Command Create() => new("livepc", "Run LivePCs on this device, and define them on the server")
+    {
+        List(), Start(), Stop(), Status(), Update(), Rejuvenate(), Console(), Screenshot(), Execute(), Define(), Entitle(), Withdraw(),
+    };
+
+    private static LivePcPlayer Player() => new(PlayerPaths.Open(), TimeProvider.System);
+
+    private static Command List()
+    {
+        var all = new Option<bool>("--all") { Description = "All of the organisation's LivePCs, as the administrator sees them" };
+        var command = new Command("list", "List the LivePCs of this device") { all };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            if (parsed.GetValue(all))
+            {
+                using var client = Administration.Connect();
+                var defined = await client.ListLivePcsAsync(cancellationToken);
+                Terminal.Result(defined, () => Terminal.Table(["NAME", "IMAGE", "CHANNEL", "USERS"],
+                    defined.Select(livePc => new[] { livePc.Name, livePc.Image, livePc.Channel, string.Join(", ", livePc.Users) })));
+                return;
+            }
+
+            var (livePcs, offline) = await Player().ListAsync(cancellationToken);
+            if (offline is not null)
+            {
+                Terminal.Note($"offline: {offline.Message}");
+            }
+
+            Terminal.Result(livePcs, () => Terminal.Table(["NAME", "IMAGE", "CHANNEL", "INSTALLED", "OFFERED", "STATE"], livePcs.Select(livePc => new[]
+            {
+                livePc.Name, livePc.Image, livePc.Channel ?? "?", livePc.Installed is { } installed ? $"{installed}" : "-",
+                livePc.Offered is { } offered ? $"{offered}" : "-", Lower(livePc.Phase),
+            })));
+        });
+        return command;
+    }
+
+    private static Command Start()
+    {
+        var command = new Command("start", "Start a LivePC: it streams in at the first start, and works offline once it is complete") { Name, Memory, Processors, Minutes, NoFetch };
+        command.SetAction((parsed, cancellationToken) => StartAsync(Player(), parsed, cancellationToken));
+        return command;
+    }
+
+    private static async Task StartAsync(LivePcPlayer player, ParseResult parsed, CancellationToken cancellationToken)
+    {
+        var name = parsed.GetValue(Name)!;
+        List<string> command = [.. PlayerCommand.Self(), "player", name];
+        foreach (var (option, value) in new[] { ("--memory", parsed.GetValue(Memory)), ("--processors", parsed.GetValue(Processors)), ("--timeout", parsed.GetValue(Minutes)) })
+        {
+            if (value is { } number)
+            {
+                command.AddRange([option, number.ToString(CultureInfo.InvariantCulture)]);
+            }
+        }
+
+        if (parsed.GetValue(NoFetch))
+        {
+            command.Add("--no-fetch");
+        }
+
+        var status = await Terminal.ProgressAsync($"starting {name}", report =>
+            player.StartAsync(name, command, new Reporter<LivePcStatus>(status => report(double.NaN, Words(status))), cancellationToken));
+        Terminal.Result(status, () =>
+        {
+            Terminal.Line(string.Create(CultureInfo.InvariantCulture,
+                $"{name} runs release {status.Version} of {status.Image}: usable after {status.SecondsToAgent:0.0} s and {Terminal.Bytes(status.BytesToAgent ?? 0)} of {Terminal.Bytes(status.ImageBytes)} fetched ({Share(status.BytesToAgent ?? 0, status.ImageBytes)})"));
+            Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"system layer put back to clean in {status.RejuvenationMilliseconds:0.0} ms; accelerator {status.Accelerator}; lease until {status.LeaseEnds:yyyy-MM-dd HH:mm} UTC{(status.Offline ? "; offline" : "")}"));
+        });
+    }
+
+    private static Command Stop()
+    {
+        var command = new Command("stop", "Shut a LivePC down") { Name };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var name = parsed.GetValue(Name)!;
+            await Terminal.ProgressAsync($"stopping {name}", async report =>
+            {
+                report(double.NaN, "shutting the guest down");
+                await Player().StopAsync(name, cancellationToken);
+                return 0;
+            });
+        });
+        return command;
+    }
+
+    private static Command Status()
+    {
+        var command = new Command("status", "Say what a LivePC does, and whether it would start without a network") { Name };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var status = await Player().StatusAsync(parsed.GetValue(Name)!, cancellationToken);
+            Terminal.Result(status, () =>
+            {
+                Terminal.Line($"{status.Name}: {Lower(status.Phase)}{(status.Version is { } version ? $", release {version} of {status.Image}" : "")}");
+                if (status.StoredBytes > 0)
+                {
+                    Terminal.Line(status.Presence == ReleasePresence.Complete
+                        ? $"complete: starts without a network ({Terminal.Bytes(status.StoredBytes)} stored for {Terminal.Bytes(status.ImageBytes)})"
+                        : $"streaming: {Terminal.Bytes(status.PresentBytes)} of {Terminal.Bytes(status.StoredBytes)} here ({Share(status.PresentBytes, status.StoredBytes)})");
+                }
+
+                if (status.LeaseEnds is { } ends)
+                {
+                    Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"lease until {ends:yyyy-MM-dd HH:mm} UTC{(status.Offline ? ", taken offline" : "")}"));
+                }
+
+                if (status.Problem is { } problem)
+                {
+                    Terminal.Line($"problem: {problem}");
+                }
+            });
+        });
+        return command;
+    }
+
+    private static Command Update()
+    {
+        var command = new Command("update", "Download the release that the channel offers; it starts at the next start, under the user's layers") { Name };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var name = parsed.GetValue(Name)!;
+            var total = 0L;
+            var result = await Terminal.ProgressAsync($"updating {name}", report => Player().UpdateAsync(
+                name,
+                planned =>
+                {
+                    total = planned.Bytes;
+                    Terminal.Note($"{name}: release {planned.From?.ToString(CultureInfo.InvariantCulture) ?? "-"} to {planned.To}: {Terminal.Bytes(planned.Bytes)} to download of {Terminal.Bytes(planned.ReleaseBytes)}");
+                },
+                new Reporter<long>(fetched => report(total == 0 ? 1 : (double)fetched / total, $"{Terminal.Bytes(fetched)} of {Terminal.Bytes(total)}")),
+                cancellationToken));
+            Terminal.Result(result, () => Terminal.Line(result is null
+                ? $"{name} is up to date"
+                : $"{name}: release {result.To} is here ({Terminal.Bytes(result.Bytes)} downloaded) and starts at the next start"));
+        });
+        return command;
+    }
+
+    private static Command Rejuvenate()
+    {
+        var command = new Command("rejuvenate", "Put the system layer back to clean: what is not in a layer of the user's is gone, the user's layers stay") { Name, Memory, Processors, Minutes, NoFetch };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var name = parsed.GetValue(Name)!;
+            var player = Player();
+            var status = await player.StatusAsync(name, cancellationToken);
+            if (status.Phase == LivePcPhase.Stopped)
+            {
+                Terminal.Note($"{name} does not run; its next start begins with a clean system layer anyway");
+                return;
+            }
+
+            Terminal.Note($"{name}: kept: the user's applications, settings and data; put back: everything else");
+            await Terminal.ProgressAsync($"stopping {name}", async _ =>
+            {
+                await player.StopAsync(name, cancellationToken);
+                return 0;
+            });
+            await StartAsync(player, parsed, cancellationToken);
+        });
+        return command;
+    }
+
+    private static Command Console()
+    {
+        var command = new Command("console", "Show how to see a LivePC's screen, and open it where a viewer is installed") { Name };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var socket = await Player().ScreenSocketAsync(parsed.GetValue(Name)!, cancellationToken);
+            Terminal.Result(new { vnc = socket }, () =>
+            {
+                Terminal.Line($"screen (VNC): {socket}");
+                Terminal.Line($"  TigerVNC:      vncviewer {socket}");
+                Terminal.Line($"  any viewer:    socat TCP-LISTEN:5900,bind=127.0.0.1,fork UNIX-CONNECT:{socket}, then vncviewer 127.0.0.1:5900");
+                Terminal.Line("                 (while socat runs, every user of this computer can see the screen)");
+            });
+            if (!System.Console.IsOutputRedirected && Environment.GetEnvironmentVariable("DISPLAY") is { Length: > 0 } && Viewer() is { } viewer)
+            {
+                using var process = System.Diagnostics.Process.Start(viewer, [socket]);
+                await process.WaitForExitAsync(cancellationToken);
+            }
+        });
+        return command;
+    }
+
+    private static Command Screenshot()
+    {
+        var file = new Argument<string>("FILE.png") { Description = "Where to save the picture" };
+        var command = new Command("screenshot", "Save a LivePC's screen as a PNG file") { Name, file };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            await Player().ScreenshotAsync(parsed.GetValue(Name)!, parsed.GetValue(file)!, cancellationToken);
+            Terminal.Note($"saved {parsed.GetValue(file)}");
+        });
+        return command;
+    }
+
+    private static Command Execute()
+    {
+        var words = new Argument<string[]>("COMMAND") { Description = "The program and its arguments, after --", Arity = ArgumentArity.OneOrMore };
+        var command = new Command("exec", "Run a command as root inside a running LivePC through its guest agent, with this command's input and its exit code") { Name, words };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            byte[]? input = null;
+            if (System.Console.IsInputRedirected)
+            {
+                using var buffer = new MemoryStream();
+                await System.Console.OpenStandardInput().CopyToAsync(buffer, cancellationToken);
+                input = buffer.ToArray();
+            }
+
+            var result = await Player().ExecuteAsync(parsed.GetValue(Name)!, parsed.GetValue(words)!, input, cancellationToken);
+            await System.Console.OpenStandardOutput().WriteAsync(result.Output, cancellationToken);
+            await System.Console.OpenStandardError().WriteAsync(result.Error, cancellationToken);
+            return result.ExitCode;
+        });
+        return command;
+    }
+
+    private static Command Define()
+    {
+        var image = new Option<string>("--image") { Description = "The golden image", Required = true };
+        var channel = new Option<string?>("--channel") { Description = "The channel that it follows (default: stable)" };
+        var command = new Command("create", "Define a LivePC on the server (administrators)") { Name, image, channel };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            using var client = Administration.Connect();
+            var livePc = await client.CreateLivePcAsync(new CreateLivePc(parsed.GetValue(Name)!, parsed.GetValue(image)!, parsed.GetValue(channel)), cancellationToken);
+            Terminal.Result(livePc, () => Terminal.Line($"{livePc.Name}: {livePc.Image}, channel {livePc.Channel}"));
+        });
+        return command;
+    }
+
+    private static Command Entitle()
+    {
+        var user = new Argument<string>("USER") { Description = "Who may run it" };
+        var command = new Command("entitle", "Let a user run a LivePC (administrators)") { Name, user };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            using var client = Administration.Connect();
+            await client.EntitleAsync(parsed.GetValue(Name)!, parsed.GetValue(user)!, cancellationToken);
+            Terminal.Note($"{parsed.GetValue(user)} may run {parsed.GetValue(Name)}");
+        });
+        return command;
+    }
+
+    private static Command Withdraw()
+    {
+        var user = new Argument<string>("USER") { Description = "Who may no longer run it" };
+        var command = new Command("withdraw", "Take a user's permission away; a lease that is out runs down (administrators)") { Name, user };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            using var client = Administration.Connect();
+            await client.RemoveEntitlementAsync(parsed.GetValue(Name)!, parsed.GetValue(user)!, cancellationToken);
+            Terminal.Note($"{parsed.GetValue(user)} gets no new lease for {parsed.GetValue(Name)}");
+        });
+        return command;
+    }
+
+    private static string? Viewer() => (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':')
+        .Select(folder => Path.Combine(folder, "vncviewer")).FirstOrDefault(File.Exists);
+
+    private static string Words(LivePcStatus status) => status.FetchedBytes > 0
+        ? $"{status.Detail}, {Terminal.Bytes(status.FetchedBytes)} fetched"
+        : status.Detail;
+
+    private static string Lower(LivePcPhase phase) => phase.ToString().ToLowerInvariant();
+
+    private static string Share(long part, long whole) => whole == 0 ? "-" : string.Create(CultureInfo.InvariantCulture, $"{100.0 * part / whole:0.0} %");
+}
+
+/// <summary>Reports at once, on the thread that has the news.</summary>
+internal sealed class Reporter<T>(Action<T> report) : IProgress<T>
+{
+    public void Report(T value) => report(value);
+}

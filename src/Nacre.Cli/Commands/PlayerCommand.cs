@@ -1,0 +1,72 @@
+using System.CommandLine;
+using System.Runtime.InteropServices;
+using System.Text.Json;
+using Nacre.Contracts;
+using Nacre.Player;
+using Nacre.Player.LivePcs;
+
+namespace Nacre.Cli.Commands;
+
+/// <summary><c>nacre player</c>: the process that <c>nacre livepc start</c> leaves behind. It reports on standard output until the guest is up.</summary>
+internal static partial class PlayerCommand
+{
+    public static Command Create()
+    {
+        var name = new Argument<string>("LIVEPC");
+        var memory = new Option<int?>("--memory");
+        var processors = new Option<int?>("--processors");
+        var minutes = new Option<int?>("--timeout");
+        var noFetch = new Option<bool>("--no-fetch");
+        var command = new Command("player", "Run one LivePC in this process (used by 'nacre livepc start')") { name, memory, processors, minutes, noFetch };
+        command.Hidden = true;
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            // A session of its own: Ctrl-C in the terminal that started it, or its closing, does not end the LivePC.
+            _ = SetSession();
+            using var terminating = PosixSignalRegistration.Create(PosixSignal.SIGHUP, context => context.Cancel = true);
+            var options = new SessionOptions { Memory = parsed.GetValue(memory), Processors = parsed.GetValue(processors), FetchRest = !parsed.GetValue(noFetch) };
+            if (parsed.GetValue(minutes) is { } limit)
+            {
+                options = options with { StartLimit = TimeSpan.FromMinutes(limit) };
+            }
+
+            try
+            {
+                using var session = new LivePcSession(PlayerPaths.Open(), parsed.GetValue(name)!, options, Report, TimeProvider.System);
+                await session.RunAsync(cancellationToken);
+                return 0;
+            }
+            catch (NacreException exception)
+            {
+                Report(new PlayerReport(null, exception.Kind.Code, exception.Message));
+                return (int)exception.Kind.ExitCode;
+            }
+            catch (Exception exception)
+            {
+                Report(new PlayerReport(null, ErrorCatalogue.Internal.Code, exception.ToString()));
+                return (int)ExitCode.Failure;
+            }
+        });
+        return command;
+    }
+
+    /// <summary>How to run this very program.</summary>
+    public static IReadOnlyList<string> Self() => Path.GetFileNameWithoutExtension(Environment.ProcessPath) == "dotnet"
+        ? [Environment.ProcessPath!, typeof(PlayerCommand).Assembly.Location]
+        : [Environment.ProcessPath!];
+
+    private static void Report(PlayerReport report)
+    {
+        try
+        {
+            Console.Out.WriteLine(JsonSerializer.Serialize(report, ContractJson.Options));
+        }
+        catch (IOException)
+        {
+            // The command that started this player has ended.
+        }
+    }
+
+    [LibraryImport("libc", EntryPoint = "setsid")]
+    private static partial int SetSession();
+}

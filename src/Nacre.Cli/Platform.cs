@@ -1,0 +1,2 @@
+// As the player.
+[assembly: System.Runtime.Versioning.SupportedOSPlatform("linux")]

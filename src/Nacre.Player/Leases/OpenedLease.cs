@@ -1,0 +1,119 @@
+using System.Security.Cryptography;
+using Nacre.Contracts;
+using Nacre.Player.Devices;
+using Nacre.Player.LivePcs;
+
+namespace Nacre.Player.Leases;
+
+/// <summary>A lease that was verified: permission to open one LivePC now, and the secrets that come with it.</summary>
+internal sealed class OpenedLease
+{
+    private readonly LeaseKeys keys;
+    private readonly IReadOnlyDictionary<int, (ReleaseManifest Manifest, string Signed)> manifests;
+
+    private OpenedLease(LeaseClaims claims, LeaseKeys keys, IReadOnlyDictionary<int, (ReleaseManifest, string)> manifests, NacreException? offline)
+    {
+        Claims = claims;
+        this.keys = keys;
+        this.manifests = manifests;
+        OfflineBecause = offline;
+    }
+
+    public LeaseClaims Claims { get; }
+
+    /// <summary>Why the kept lease was used instead of a new one; null where the server granted this one just now.</summary>
+    public NacreException? OfflineBecause { get; }
+
+    public DateTimeOffset Ends => DateTimeOffset.FromUnixTimeSeconds(Claims.Exp);
+
+    /// <summary>Takes a lease from the server; where that can't be reached, uses the one that was kept.</summary>
+    /// <exception cref="NacreException">LeaseExpired, LeaseNotAuthentic, ReleaseNotAuthentic, NotEntitled, DeviceRevoked, ServerUnreachable (no lease kept).</exception>
+    public static async Task<OpenedLease> TakeAsync(
+        EnrolledIdentity identity, LivePcFolder folder, int? installedVersion, TimeProvider time, CancellationToken cancellationToken)
+    {
+        NacreException offline;
+        try
+        {
+            using var client = identity.Connect();
+            var grant = await client.TakeLeaseAsync(folder.Name, installedVersion, cancellationToken).ConfigureAwait(false);
+            if (grant.ReleaseKey is { } releaseKey)
+            {
+                identity.LearnReleaseKey(releaseKey);
+            }
+
+            var lease = Open(grant, identity, folder.Name, time, null);
+            folder.Create();
+            folder.Grant = grant;
+            return lease;
+        }
+        catch (NacreException exception) when (exception.Kind == ErrorCatalogue.ServerUnreachable)
+        {
+            offline = exception;
+        }
+
+        return folder.Grant is { } kept ? Open(kept, identity, folder.Name, time, offline) : throw offline;
+    }
+
+    /// <summary>The verified manifest of a release that this lease covers.</summary>
+    public (ReleaseManifest Manifest, string Signed) Release(int version) => manifests.TryGetValue(version, out var found)
+        ? found
+        : throw new NacreException(ErrorCatalogue.NotFound, $"the lease does not cover release {version} of '{Claims.Image}'");
+
+    public byte[] ReleaseKey(int version) => keys.ReleaseKeys.TryGetValue($"{version}", out var key)
+        ? Convert.FromBase64String(key)
+        : throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, $"the lease has no key for release {version}");
+
+    /// <summary>The key that opens the key slots of this LivePC's volumes: it takes both this device's key and the lease's share.</summary>
+    public byte[] SlotKey(EnrolledIdentity identity)
+    {
+        var share = Convert.FromBase64String(keys.Share);
+        var device = identity.ReadSecret();
+        try
+        {
+            return HKDF.DeriveKey(HashAlgorithmName.SHA256, [.. device, .. share], 32, info: System.Text.Encoding.UTF8.GetBytes($"nacre volumes of {Claims.LivePc}"));
+        }
+        finally
+        {
+            CryptographicOperations.ZeroMemory(device);
+            CryptographicOperations.ZeroMemory(share);
+        }
+    }
+
+    private static OpenedLease Open(LeaseGrant untrustedGrant, EnrolledIdentity identity, string livePc, TimeProvider time, NacreException? offline)
+    {
+        var claims = Jws.VerifyClaims<LeaseClaims>(untrustedGrant.Lease, identity.Record.LeaseKey, ErrorCatalogue.LeaseNotAuthentic, DeviceToken.LeaseType);
+        if (claims.Sub != identity.Record.DeviceId || claims.LivePc != livePc)
+        {
+            throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, "the lease is for another device or LivePC");
+        }
+
+        var ends = DateTimeOffset.FromUnixTimeSeconds(claims.Exp);
+        if (time.GetUtcNow() >= ends)
+        {
+            throw new NacreException(ErrorCatalogue.LeaseExpired, $"the lease of '{livePc}' ended on {ends:yyyy-MM-dd HH:mm} UTC", offline);
+        }
+
+        var keys = identity.Key.DecryptKeys(untrustedGrant.Keys);
+        var trusted = identity.Record.ReleaseKey
+            ?? throw new NacreException(ErrorCatalogue.ReleaseNotAuthentic, "the organisation has no release signing key");
+        var manifests = new Dictionary<int, (ReleaseManifest, string)>();
+        foreach (var untrustedManifest in untrustedGrant.Manifests)
+        {
+            var manifest = VerifyManifest(untrustedManifest, trusted, claims.Image);
+            manifests[manifest.Version] = (manifest, untrustedManifest);
+        }
+
+        return new OpenedLease(claims, keys, manifests, offline);
+    }
+
+    /// <summary>Verifies a manifest against the organisation's key.</summary>
+    internal static ReleaseManifest VerifyManifest(string untrustedManifest, PublicKey trusted, string image)
+    {
+        var manifest = Jws.VerifyClaims<ReleaseManifest>(untrustedManifest, trusted, ErrorCatalogue.ReleaseNotAuthentic, ReleaseManifest.Type);
+        return manifest.Format != 1
+            ? throw new NacreException(ErrorCatalogue.Unsupported, $"release {manifest.Version} has format {manifest.Format}")
+            : manifest.Image != image
+            ? throw new NacreException(ErrorCatalogue.ReleaseNotAuthentic, $"the release is one of '{manifest.Image}', not of '{image}'")
+            : manifest;
+    }
+}

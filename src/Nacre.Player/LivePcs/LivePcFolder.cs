@@ -1,0 +1,60 @@
+using Nacre.Contracts;
+
+namespace Nacre.Player.LivePcs;
+
+/// <summary>The folder of one LivePC on this device: its kept lease, its installed release's signed manifest, and its volumes.</summary>
+internal sealed class LivePcFolder
+{
+    public LivePcFolder(PlayerPaths paths, string name)
+    {
+        Name = Names.Parse(name, "a LivePC");
+        Root = Path.Combine(paths.LivePcs, Name);
+        Sockets = Path.Combine(paths.Runtime, Name);
+    }
+
+    public string Name { get; }
+
+    public string Root { get; }
+
+    /// <summary>The folder of the sockets while it runs.</summary>
+    public string Sockets { get; }
+
+    public string ControlSocket => Path.Combine(Sockets, "player.sock");
+
+    public string NbdSocket => Path.Combine(Sockets, "nbd.sock");
+
+    /// <summary>Names the process of QEMU, so that one left behind by a killed player can be found.</summary>
+    public string QemuProcess => Path.Combine(Sockets, "qemu.pid");
+
+    public string Log => Path.Combine(Sockets, "player.log");
+
+    /// <summary>Held locked while a player runs this LivePC.</summary>
+    public string Lock => Path.Combine(Root, "lock");
+
+    public string Volume(string layer) => Path.Combine(Root, "volumes", layer);
+
+    /// <summary>The lease as the server granted it last; secrets in it are encrypted to the device's key.</summary>
+    public LeaseGrant? Grant
+    {
+        get => DurableFile.ReadJson<LeaseGrant>(GrantPath);
+        set => DurableFile.WriteJson(GrantPath, value!);
+    }
+
+    /// <summary>The signed manifest of the release that starts; null before the first start.</summary>
+    public string? InstalledManifest
+    {
+        get => File.Exists(ManifestPath) ? File.ReadAllText(ManifestPath) : null;
+        set => DurableFile.Write(ManifestPath, System.Text.Encoding.ASCII.GetBytes(value!));
+    }
+
+    private string GrantPath => Path.Combine(Root, "lease.json");
+
+    private string ManifestPath => Path.Combine(Root, "release.jws");
+
+    public void Create()
+    {
+        PlayerPaths.MakePrivate(Root);
+        PlayerPaths.MakePrivate(Path.Combine(Root, "volumes"));
+        PlayerPaths.MakePrivate(Sockets);
+    }
+}

@@ -1,0 +1,257 @@
+using System.Diagnostics;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Nacre.Contracts;
+using Nacre.Player.Devices;
+using Nacre.Player.Leases;
+using Nacre.Player.Machines;
+using Nacre.Player.Releases;
+using Nacre.Volumes.Releases;
+
+namespace Nacre.Player.LivePcs;
+
+/// <summary>A LivePC on this device: whether it is entitled, what is installed, and what runs.</summary>
+/// <param name="Name">The LivePC.</param>
+/// <param name="Image">Its golden image.</param>
+/// <param name="Channel">The channel that it follows; null where the server was not asked.</param>
+/// <param name="Offered">The release that the channel points at; null where there is none or the server was not asked.</param>
+/// <param name="Installed">The release that starts; null before the first start.</param>
+/// <param name="Phase">What it does.</param>
+public sealed record LivePcSummary(string Name, string Image, string? Channel, int? Offered, int? Installed, LivePcPhase Phase);
+
+/// <summary>What an update would do or did.</summary>
+/// <param name="From">The release that was installed; null where none was.</param>
+/// <param name="To">The release that the channel points at.</param>
+/// <param name="Bytes">Bytes to download, or downloaded.</param>
+/// <param name="ReleaseBytes">Stored bytes of the whole new release.</param>
+public sealed record UpdateResult(int? From, int To, long Bytes, long ReleaseBytes);
+
+/// <summary>What a person or a script can do with this device's LivePCs.</summary>
+public sealed class LivePcPlayer
+{
+    private readonly PlayerPaths paths;
+    private readonly TimeProvider time;
+
+    /// <summary>Opens the player of this user.</summary>
+    public LivePcPlayer(PlayerPaths paths, TimeProvider time)
+    {
+        this.paths = paths;
+        this.time = time;
+    }
+
+    /// <summary>The LivePCs that this device is entitled to, and those that it has.</summary>
+    /// <returns>The list, and why the server was not asked where it was not.</returns>
+    public async Task<(IReadOnlyList<LivePcSummary> LivePcs, NacreException? Offline)> ListAsync(CancellationToken cancellationToken)
+    {
+        using var identity = EnrolledIdentity.Open(paths);
+        NacreException? offline = null;
+        IReadOnlyList<EntitledLivePc> entitled = [];
+        try
+        {
+            using var client = identity.Connect();
+            entitled = await client.ListEntitledLivePcsAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (NacreException exception) when (exception.Kind == ErrorCatalogue.ServerUnreachable)
+        {
+            offline = exception;
+        }
+
+        var names = entitled.Select(livePc => livePc.Name)
+            .Concat(Directory.Exists(paths.LivePcs) ? Directory.GetDirectories(paths.LivePcs).Select(folder => Path.GetFileName(folder)!) : [])
+            .Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal);
+        var result = new List<LivePcSummary>();
+        foreach (var name in names)
+        {
+            var folder = new LivePcFolder(paths, name);
+            var status = await StatusAsync(name, cancellationToken).ConfigureAwait(false);
+            var offer = entitled.FirstOrDefault(livePc => livePc.Name == name);
+            var installed = Installed(folder, identity);
+            result.Add(new LivePcSummary(name, offer?.Image ?? installed?.Image ?? "", offer?.Channel, offer?.Version, installed?.Version, status.Phase));
+        }
+
+        return (result, offline);
+    }
+
+    /// <summary>What the LivePC does now.</summary>
+    public async Task<LivePcStatus> StatusAsync(string name, CancellationToken cancellationToken)
+    {
+        var folder = new LivePcFolder(paths, name);
+        try
+        {
+            var answer = await ControlSocket.RequestAsync(folder.ControlSocket, "status", null, cancellationToken).ConfigureAwait(false);
+            return answer.Deserialize<LivePcStatus>(ContractJson.Options) ?? throw new NacreException(ErrorCatalogue.NotRunning, "the player answered nothing");
+        }
+        catch (NacreException exception) when (exception.Kind == ErrorCatalogue.NotRunning)
+        {
+            using var identity = EnrolledIdentity.Open(paths);
+            var installed = Installed(folder, identity);
+            return new LivePcStatus { Name = name, Image = installed?.Image, Version = installed?.Version };
+        }
+    }
+
+    /// <summary>Starts the LivePC in a process of its own and returns when its guest is up.</summary>
+    /// <param name="name">The LivePC.</param>
+    /// <param name="playerCommand">The program and arguments that run a player for it.</param>
+    /// <param name="progress">Told each change.</param>
+    /// <param name="cancellationToken">Ends the start, and the player with it.</param>
+    /// <exception cref="NacreException">Whatever kept it from starting.</exception>
+    public async Task<LivePcStatus> StartAsync(
+        string name, IReadOnlyList<string> playerCommand, IProgress<LivePcStatus> progress, CancellationToken cancellationToken)
+    {
+        var folder = new LivePcFolder(paths, name);
+        using (EnrolledIdentity.Open(paths))
+        {
+            folder.Create();
+        }
+
+        using var process = new Process
+        {
+            StartInfo = new ProcessStartInfo(playerCommand[0], playerCommand.Skip(1)) { RedirectStandardInput = true, RedirectStandardOutput = true },
+        };
+        process.Start();
+        process.StandardInput.Close();
+        using var cancelled = cancellationToken.Register(() => _ = StopQuietlyAsync(folder));
+        while (await process.StandardOutput.ReadLineAsync(CancellationToken.None).ConfigureAwait(false) is { } line)
+        {
+            var report = JsonSerializer.Deserialize<PlayerReport>(line, ContractJson.Options);
+            if (report?.Code is { } code)
+            {
+                await process.WaitForExitAsync(CancellationToken.None).ConfigureAwait(false);
+                throw new NacreException(ErrorCatalogue.All.GetValueOrDefault(code, ErrorCatalogue.Internal), report.Message ?? code);
+            }
+
+            if (report?.Status is { } status)
+            {
+                progress.Report(status);
+                if (status.Phase == LivePcPhase.Running)
+                {
+                    return status;
+                }
+            }
+        }
+
+        cancellationToken.ThrowIfCancellationRequested();
+        throw new NacreException(ErrorCatalogue.Internal, $"the player of '{name}' ended without a word; its log is {folder.Log}");
+    }
+
+    /// <summary>Shuts the LivePC down and returns when it has ended.</summary>
+    /// <exception cref="NacreException">NotRunning.</exception>
+    public async Task StopAsync(string name, CancellationToken cancellationToken)
+    {
+        var folder = new LivePcFolder(paths, name);
+        await ControlSocket.RequestAsync(folder.ControlSocket, "stop", null, cancellationToken).ConfigureAwait(false);
+        while (IsHeld(folder))
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(50), time, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Runs a command in the guest as root.</summary>
+    public async Task<GuestCommandResult> ExecuteAsync(string name, IReadOnlyList<string> words, byte[]? input, CancellationToken cancellationToken)
+    {
+        var arguments = new JsonObject { ["words"] = new JsonArray([.. words.Select(word => (JsonNode)word)]) };
+        if (input is not null)
+        {
+            arguments["input"] = Convert.ToBase64String(input);
+        }
+
+        var answer = await ControlSocket.RequestAsync(new LivePcFolder(paths, name).ControlSocket, "execute", arguments, cancellationToken).ConfigureAwait(false);
+        return answer.Deserialize<GuestCommandResult>(ContractJson.Options) ?? throw new NacreException(ErrorCatalogue.GuestFailed, "the guest's agent answered nothing");
+    }
+
+    /// <summary>Saves the LivePC's screen as a PNG file.</summary>
+    public async Task ScreenshotAsync(string name, string file, CancellationToken cancellationToken) => await ControlSocket.RequestAsync(
+        new LivePcFolder(paths, name).ControlSocket, "screenshot", new JsonObject { ["file"] = Path.GetFullPath(file) }, cancellationToken).ConfigureAwait(false);
+
+    /// <summary>The unix socket on which the LivePC's screen speaks VNC.</summary>
+    /// <exception cref="NacreException">NotRunning.</exception>
+    public async Task<string> ScreenSocketAsync(string name, CancellationToken cancellationToken)
+    {
+        var folder = new LivePcFolder(paths, name);
+        await ControlSocket.RequestAsync(folder.ControlSocket, "status", null, cancellationToken).ConfigureAwait(false);
+        return Qemu.ScreenSocket(folder.Sockets);
+    }
+
+    /// <summary>Says what an update would download, then downloads and verifies all of it, and only then makes it the release that starts next.</summary>
+    /// <param name="name">The LivePC.</param>
+    /// <param name="planned">Told what will be downloaded before it is.</param>
+    /// <param name="progress">Bytes that are still missing.</param>
+    /// <param name="cancellationToken">Stops; what was downloaded stays.</param>
+    /// <returns>What was done; null where the channel's release is installed and complete already.</returns>
+    public async Task<UpdateResult?> UpdateAsync(string name, Action<UpdateResult> planned, IProgress<long> progress, CancellationToken cancellationToken)
+    {
+        using var identity = EnrolledIdentity.Open(paths);
+        var folder = new LivePcFolder(paths, name);
+        var installed = Installed(folder, identity)?.Version;
+        var lease = await OpenedLease.TakeAsync(identity, folder, installed, time, cancellationToken).ConfigureAwait(false);
+        if (lease.OfflineBecause is { } offline)
+        {
+            throw offline;
+        }
+
+        var (manifest, signed) = lease.Release(lease.Claims.Version);
+        using var client = identity.Connect();
+        using var cache = new SegmentCache(paths.Segments);
+        var opener = new ReleaseOpener(paths, cache, new ServerOrigin(client));
+        var reader = await opener.OpenAsync(manifest, lease.ReleaseKey(manifest.Version), cancellationToken).ConfigureAwait(false);
+        var before = reader.Statistics;
+        var missing = before.TotalBytes - before.PresentBytes;
+        if (installed == manifest.Version && missing == 0)
+        {
+            return null;
+        }
+
+        planned(new UpdateResult(installed, manifest.Version, missing + opener.FetchedBytes, before.TotalBytes));
+        try
+        {
+            await reader.EnsureAllAsync(new Progress(progress, before.PresentBytes), cancellationToken).ConfigureAwait(false);
+        }
+        catch (Volumes.VolumeException exception)
+        {
+            throw VolumeErrors.OfRelease(exception);
+        }
+
+        folder.InstalledManifest = signed;
+        return new UpdateResult(installed, manifest.Version, reader.Statistics.FetchedBytes + opener.FetchedBytes, before.TotalBytes);
+    }
+
+    private static ReleaseManifest? Installed(LivePcFolder folder, EnrolledIdentity identity) =>
+        folder.InstalledManifest is { } signed && identity.Record.ReleaseKey is { } key
+            ? Jws.VerifyClaims<ReleaseManifest>(signed, key, ErrorCatalogue.ReleaseNotAuthentic, ReleaseManifest.Type)
+            : null;
+
+    private static bool IsHeld(LivePcFolder folder)
+    {
+        try
+        {
+            using var file = new FileStream(folder.Lock, FileMode.Open, FileAccess.ReadWrite, FileShare.None);
+            return false;
+        }
+        catch (FileNotFoundException)
+        {
+            return false;
+        }
+        catch (IOException)
+        {
+            return true;
+        }
+    }
+
+    private static async Task StopQuietlyAsync(LivePcFolder folder)
+    {
+        try
+        {
+            await ControlSocket.RequestAsync(folder.ControlSocket, "stop", null, CancellationToken.None).ConfigureAwait(false);
+        }
+        catch (NacreException)
+        {
+            // It has ended by itself.
+        }
+    }
+
+    /// <summary>Turns what is present into what was fetched.</summary>
+    private sealed class Progress(IProgress<long> inner, long before) : IProgress<ReleaseStatistics>
+    {
+        public void Report(ReleaseStatistics value) => inner.Report(value.PresentBytes - before);
+    }
+}

@@ -1,0 +1,103 @@
+namespace Nacre.Player.LivePcs;
+
+/// <summary>Where a LivePC is on its way from nothing to a usable desktop and back.</summary>
+public enum LivePcPhase
+{
+    /// <summary>Not running.</summary>
+    Stopped,
+
+    /// <summary>Taking or checking the lease.</summary>
+    Lease,
+
+    /// <summary>Verifying the release and reading its map, kernel and initramfs.</summary>
+    Release,
+
+    /// <summary>Opening the user's volumes and making a clean system layer.</summary>
+    Volumes,
+
+    /// <summary>Finding out whether hardware acceleration really works here.</summary>
+    Accelerator,
+
+    /// <summary>The guest starts.</summary>
+    Booting,
+
+    /// <summary>The guest's agent answered.</summary>
+    Running,
+
+    /// <summary>Shutting the guest down.</summary>
+    Stopping,
+}
+
+/// <summary>How far a release is on this device.</summary>
+public enum ReleasePresence
+{
+    /// <summary>Started from the first byte: what is missing is fetched as it is read.</summary>
+    Streaming,
+
+    /// <summary>All of it is here, verified: starts without a network.</summary>
+    Complete,
+}
+
+/// <summary>What a LivePC does now.</summary>
+public sealed record LivePcStatus
+{
+    /// <summary>The LivePC.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>Where it is.</summary>
+    public LivePcPhase Phase { get; init; }
+
+    /// <summary>For a person: what is going on, or why it stopped.</summary>
+    public string Detail { get; init; } = "";
+
+    /// <summary>Its golden image.</summary>
+    public string? Image { get; init; }
+
+    /// <summary>The release that runs, or would run at the next start.</summary>
+    public int? Version { get; init; }
+
+    /// <summary>Whether the lease came from the server just now, or was kept from earlier.</summary>
+    public bool Offline { get; init; }
+
+    /// <summary>When the lease ends.</summary>
+    public DateTimeOffset? LeaseEnds { get; init; }
+
+    /// <summary><c>kvm</c> or <c>tcg</c>.</summary>
+    public string? Accelerator { get; init; }
+
+    /// <summary>Bytes of the whole release, uncompressed.</summary>
+    public long ImageBytes { get; init; }
+
+    /// <summary>Bytes fetched from the origin since this start.</summary>
+    public long FetchedBytes { get; init; }
+
+    /// <summary>Requests to the origin since this start.</summary>
+    public long FetchRequests { get; init; }
+
+    /// <summary>Stored bytes of the release that are on this device.</summary>
+    public long PresentBytes { get; init; }
+
+    /// <summary>Stored bytes of the release.</summary>
+    public long StoredBytes { get; init; }
+
+    /// <summary>Whether it would start without a network.</summary>
+    public ReleasePresence Presence { get; init; }
+
+    /// <summary>Milliseconds that putting the system layer back to clean took at this start.</summary>
+    public double? RejuvenationMilliseconds { get; init; }
+
+    /// <summary>Seconds from the command to the agent's first answer.</summary>
+    public double? SecondsToAgent { get; init; }
+
+    /// <summary>Bytes fetched from the origin until the agent's first answer.</summary>
+    public long? BytesToAgent { get; init; }
+
+    /// <summary>Why the release can't be completed now, where it can't.</summary>
+    public string? Problem { get; init; }
+}
+
+/// <summary>A line of a starting player's report: a status, or the error that ended it.</summary>
+/// <param name="Status">The status.</param>
+/// <param name="Code">The error's code.</param>
+/// <param name="Message">The error's message.</param>
+public sealed record PlayerReport(LivePcStatus? Status, string? Code, string? Message);

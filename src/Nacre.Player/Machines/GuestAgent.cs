@@ -1,0 +1,182 @@
+using System.Net.Sockets;
+using System.Security.Cryptography;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Nacre.Contracts;
+
+namespace Nacre.Player.Machines;
+
+/// <summary>What a command in the guest did.</summary>
+/// <param name="ExitCode">Its exit code; 128 + the signal where a signal ended it.</param>
+/// <param name="Output">Its standard output.</param>
+/// <param name="Error">Its standard error.</param>
+public sealed record GuestCommandResult(int ExitCode, byte[] Output, byte[] Error);
+
+/// <summary>
+/// Talks to qemu-guest-agent inside the guest. The guest is not trusted: answers are bounded and only the fields expected are read.
+/// One conversation at a time.
+/// </summary>
+internal sealed class GuestAgent : IDisposable
+{
+    private const int MaxLine = 64 * 1024 * 1024;
+    private static readonly TimeSpan AnswerLimit = TimeSpan.FromSeconds(60);
+    private readonly string socketPath;
+    private readonly SemaphoreSlim turn = new(1, 1);
+    private JsonLines? lines;
+
+    public GuestAgent(string socketPath) => this.socketPath = socketPath;
+
+    /// <summary>Waits until the agent answers for the first time.</summary>
+    public async Task WaitAsync(CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            using var attempt = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+            attempt.CancelAfter(TimeSpan.FromSeconds(2));
+            try
+            {
+                await turn.WaitAsync(cancellationToken).ConfigureAwait(false);
+                try
+                {
+                    await SynchroniseAsync(attempt.Token).ConfigureAwait(false);
+                    return;
+                }
+                finally
+                {
+                    turn.Release();
+                }
+            }
+            catch (Exception exception) when (exception is IOException or SocketException or JsonException or OperationCanceledException)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                await Task.Delay(TimeSpan.FromMilliseconds(100), cancellationToken).ConfigureAwait(false);
+            }
+        }
+    }
+
+    /// <summary>Runs a command in the guest as root and waits for its end.</summary>
+    /// <param name="path">The program.</param>
+    /// <param name="arguments">Its arguments.</param>
+    /// <param name="input">Its standard input.</param>
+    /// <param name="cancellationToken">Stops waiting; the command goes on in the guest.</param>
+    public async Task<GuestCommandResult> ExecuteAsync(string path, IReadOnlyList<string> arguments, byte[]? input, CancellationToken cancellationToken)
+    {
+        var request = new JsonObject
+        {
+            ["path"] = path,
+            ["arg"] = new JsonArray([.. arguments.Select(argument => (JsonNode)argument)]),
+            ["capture-output"] = true,
+        };
+        if (input is { Length: > 0 })
+        {
+            request["input-data"] = Convert.ToBase64String(input);
+        }
+
+        var started = await CommandAsync("guest-exec", request, cancellationToken).ConfigureAwait(false);
+        var process = started?["pid"]?.GetValue<long>() ?? throw Odd("guest-exec");
+        for (var pause = 20; ; pause = Math.Min(pause * 2, 500))
+        {
+            var status = await CommandAsync("guest-exec-status", new JsonObject { ["pid"] = process }, cancellationToken).ConfigureAwait(false);
+            if (status?["exited"]?.GetValue<bool>() ?? throw Odd("guest-exec-status"))
+            {
+                var code = status["exitcode"]?.GetValue<int>() ?? 128 + (status["signal"]?.GetValue<int>() ?? 0);
+                return new GuestCommandResult(code, Bytes(status["out-data"]), Bytes(status["err-data"]));
+            }
+
+            await Task.Delay(TimeSpan.FromMilliseconds(pause), cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Asks the guest to shut down; it does not answer.</summary>
+    public async Task ShutDownAsync(CancellationToken cancellationToken)
+    {
+        await turn.WaitAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            await SynchroniseAsync(cancellationToken).ConfigureAwait(false);
+            await lines!.WriteAsync(new JsonObject { ["execute"] = "guest-shutdown" }, cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            turn.Release();
+        }
+    }
+
+    public void Dispose()
+    {
+        lines?.Dispose();
+        turn.Dispose();
+    }
+
+    private static NacreException Odd(string command) => new(ErrorCatalogue.GuestFailed, $"the guest's agent answered '{command}' with something else");
+
+    private static byte[] Bytes(JsonNode? base64)
+    {
+        try
+        {
+            return base64 is null ? [] : Convert.FromBase64String(base64.GetValue<string>());
+        }
+        catch (FormatException)
+        {
+            throw Odd("guest-exec-status");
+        }
+    }
+
+    private async Task<JsonNode?> CommandAsync(string command, JsonObject arguments, CancellationToken cancellationToken)
+    {
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        limit.CancelAfter(AnswerLimit);
+        await turn.WaitAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            if (lines is null)
+            {
+                await SynchroniseAsync(limit.Token).ConfigureAwait(false);
+            }
+
+            await lines!.WriteAsync(new JsonObject { ["execute"] = command, ["arguments"] = arguments }, limit.Token).ConfigureAwait(false);
+            var reply = await lines.ReadAsync(limit.Token).ConfigureAwait(false) ?? throw new IOException("the guest's agent is gone");
+            return reply["error"] is { } error
+                ? throw new NacreException(ErrorCatalogue.GuestFailed, $"the guest refused '{command}': {error["desc"]}")
+                : reply["return"];
+        }
+        catch (Exception exception) when (exception is IOException or SocketException or JsonException or InvalidOperationException
+            || (exception is OperationCanceledException && !cancellationToken.IsCancellationRequested))
+        {
+            // What comes next on this connection may belong to the command that failed: start a new one.
+            lines?.Dispose();
+            lines = null;
+            throw new NacreException(ErrorCatalogue.GuestFailed, "the guest's agent does not answer", exception);
+        }
+        finally
+        {
+            turn.Release();
+        }
+    }
+
+    /// <summary>Starts a conversation afresh: everything before the answer to a random number is an earlier one's.</summary>
+    private async Task SynchroniseAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            lines ??= await JsonLines.ConnectAsync(socketPath, MaxLine, cancellationToken).ConfigureAwait(false);
+            var number = RandomNumberGenerator.GetInt32(1, int.MaxValue);
+            var request = new JsonObject { ["execute"] = "guest-sync-delimited", ["arguments"] = new JsonObject { ["id"] = number } };
+            await lines.WriteAsync([0xFF, .. System.Text.Encoding.UTF8.GetBytes(request.ToJsonString()), (byte)'\n'], cancellationToken).ConfigureAwait(false);
+            while (true)
+            {
+                var reply = await lines.ReadAsync(cancellationToken).ConfigureAwait(false) ?? throw new IOException("the guest's agent is gone");
+                if (reply["return"] is JsonValue value && value.TryGetValue<long>(out var answer) && answer == number)
+                {
+                    return;
+                }
+            }
+        }
+        catch
+        {
+            lines?.Dispose();
+            lines = null;
+            throw;
+        }
+    }
+}

@@ -1,0 +1,242 @@
+using System.ComponentModel;
+using System.Diagnostics;
+using System.Text.Json.Nodes;
+using Nacre.Contracts;
+
+namespace Nacre.Player.Machines;
+
+/// <summary>A virtual disk of the guest.</summary>
+/// <param name="Serial">What the guest knows it by, at most 20 characters.</param>
+/// <param name="Export">Its name at the NBD server.</param>
+/// <param name="IsReadOnly">Whether the guest may write.</param>
+internal sealed record GuestDisk(string Serial, string Export, bool IsReadOnly);
+
+/// <summary>What QEMU runs.</summary>
+internal sealed record MachineOptions
+{
+    public required string Name { get; init; }
+
+    public required string Accelerator { get; init; }
+
+    public required string Kernel { get; init; }
+
+    public required string Initramfs { get; init; }
+
+    public required string CommandLine { get; init; }
+
+    public required string NbdSocket { get; init; }
+
+    public required IReadOnlyList<GuestDisk> Disks { get; init; }
+
+    /// <summary>MiB.</summary>
+    public required int Memory { get; init; }
+
+    public required int Processors { get; init; }
+
+    /// <summary>The folder of the machine's sockets.</summary>
+    public required string Sockets { get; init; }
+}
+
+/// <summary>A running QEMU: started confined, with no network, no files of the host but those named, and its console kept in memory.</summary>
+internal sealed class Qemu : IAsyncDisposable
+{
+    public const string Program = "qemu-system-x86_64";
+
+    /// <summary>Bytes of the guest's console that are kept for an error report. They are never written to a file: they are the guest's.</summary>
+    private const int ConsoleBytes = 64 * 1024;
+
+    private readonly Process process;
+    private readonly Task console;
+    private readonly Task errors;
+    private readonly ConsoleTail consoleTail = new(ConsoleBytes);
+    private readonly ConsoleTail errorTail = new(ConsoleBytes);
+
+    private Qemu(Process process)
+    {
+        this.process = process;
+        console = Task.Run(() => consoleTail.FillAsync(process.StandardOutput.BaseStream));
+        errors = Task.Run(() => errorTail.FillAsync(process.StandardError.BaseStream));
+    }
+
+    /// <summary>Completes when QEMU has ended.</summary>
+    public Task Ended => process.WaitForExitAsync();
+
+    public int ProcessId => process.Id;
+
+    /// <summary>The last lines of the guest's serial console.</summary>
+    public string ConsoleText => consoleTail.ToString();
+
+    /// <summary>QEMU's own words.</summary>
+    public string ErrorText => errorTail.ToString();
+
+    public static string QmpSocket(string sockets) => Path.Combine(sockets, "qmp.sock");
+
+    public static string AgentSocket(string sockets) => Path.Combine(sockets, "agent.sock");
+
+    public static string ScreenSocket(string sockets) => Path.Combine(sockets, "screen.sock");
+
+    /// <summary>The processor that the guest sees. Emulated, 57-bit addresses only make each page walk longer.</summary>
+    public static string CpuModel(string accelerator) => accelerator == Machines.Accelerator.Kvm ? "host" : "max,la57=off";
+
+    /// <summary>Starts QEMU. The guest begins to run at once.</summary>
+    /// <exception cref="NacreException">ProgramMissing.</exception>
+    public static Qemu Start(MachineOptions options)
+    {
+        foreach (var socket in new[] { QmpSocket(options.Sockets), AgentSocket(options.Sockets), ScreenSocket(options.Sockets) })
+        {
+            File.Delete(socket);
+        }
+
+        var process = new Process
+        {
+            StartInfo = new ProcessStartInfo(Program) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true },
+        };
+        foreach (var argument in Arguments(options))
+        {
+            process.StartInfo.ArgumentList.Add(argument);
+        }
+
+        Start(process);
+        return new Qemu(process);
+    }
+
+    /// <summary>Starts a process, or says which package it comes from.</summary>
+    public static void Start(Process process)
+    {
+        try
+        {
+            process.Start();
+            process.StandardInput.Close();
+        }
+        catch (Win32Exception exception)
+        {
+            throw new NacreException(ErrorCatalogue.ProgramMissing,
+                $"'{process.StartInfo.FileName}' can't be started: {exception.Message}; on Debian it is in the package qemu-system-x86", exception);
+        }
+    }
+
+    /// <summary>QEMU's version, as it says it.</summary>
+    public static async Task<string> VersionAsync(CancellationToken cancellationToken)
+    {
+        using var process = new Process
+        {
+            StartInfo = new ProcessStartInfo(Program, ["--version"]) { RedirectStandardInput = true, RedirectStandardOutput = true },
+        };
+        Start(process);
+        var text = await process.StandardOutput.ReadToEndAsync(cancellationToken).ConfigureAwait(false);
+        await process.WaitForExitAsync(cancellationToken).ConfigureAwait(false);
+        return text.Split('\n')[0];
+    }
+
+    public void Kill()
+    {
+        if (!process.HasExited)
+        {
+            process.Kill();
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        Kill();
+        await process.WaitForExitAsync().ConfigureAwait(false);
+        await Task.WhenAll(console, errors).ConfigureAwait(false);
+        process.Dispose();
+    }
+
+    private static List<string> Arguments(MachineOptions options)
+    {
+        static string Path(string path) => path.Replace(",", ",,", StringComparison.Ordinal);
+
+        List<string> arguments =
+        [
+            "-nodefaults", "-no-user-config", "-no-reboot",
+            "-name", options.Name,
+            "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+            "-machine", "q35,usb=off",
+            "-accel", options.Accelerator == Machines.Accelerator.Emulation ? "tcg,thread=multi" : options.Accelerator,
+            "-cpu", CpuModel(options.Accelerator),
+            "-smp", $"{options.Processors}",
+            "-m", $"{options.Memory}",
+            "-kernel", options.Kernel, "-initrd", options.Initramfs, "-append", options.CommandLine,
+            "-display", "none", "-vnc", $"unix:{Path(ScreenSocket(options.Sockets))}",
+            "-device", "virtio-vga", "-device", "virtio-keyboard-pci", "-device", "virtio-tablet-pci", "-device", "virtio-rng-pci",
+            "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+            "-chardev", $"socket,id=qmp,path={Path(QmpSocket(options.Sockets))},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
+            "-device", "virtio-serial-pci",
+            "-chardev", $"socket,id=agent,path={Path(AgentSocket(options.Sockets))},server=on,wait=off",
+            "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
+            "-object", "iothread,id=disks",
+        ];
+        foreach (var disk in options.Disks)
+        {
+            var node = new JsonObject
+            {
+                ["driver"] = "nbd",
+                ["node-name"] = disk.Export,
+                ["server"] = new JsonObject { ["type"] = "unix", ["path"] = options.NbdSocket },
+                ["export"] = disk.Export,
+                ["reconnect-delay"] = 60,
+                ["read-only"] = disk.IsReadOnly,
+                ["discard"] = "unmap",
+            };
+            if (!disk.IsReadOnly)
+            {
+                node["detect-zeroes"] = "unmap";
+            }
+
+            arguments.AddRange(["-blockdev", node.ToJsonString()]);
+            arguments.AddRange(["-device", $"virtio-blk-pci,drive={disk.Export},serial={disk.Serial},iothread=disks" + (disk.IsReadOnly ? "" : ",werror=stop,rerror=stop")]);
+        }
+
+        return arguments;
+    }
+}
+
+/// <summary>The last bytes of a stream. Thread-safe.</summary>
+internal sealed class ConsoleTail(int capacity)
+{
+    private readonly Lock gate = new();
+    private readonly Queue<byte> bytes = new(capacity);
+
+    public async Task FillAsync(Stream stream)
+    {
+        var buffer = new byte[4096];
+        try
+        {
+            int count;
+            while ((count = await stream.ReadAsync(buffer).ConfigureAwait(false)) > 0)
+            {
+                lock (gate)
+                {
+                    foreach (var value in buffer.AsSpan(0, count))
+                    {
+                        if (bytes.Count == capacity)
+                        {
+                            bytes.Dequeue();
+                        }
+
+                        bytes.Enqueue(value);
+                    }
+                }
+            }
+        }
+        catch (Exception exception) when (exception is IOException or ObjectDisposedException)
+        {
+            // The process is gone; what was read stays.
+        }
+    }
+
+    /// <summary>As text, with everything that could move a terminal's cursor or colour taken out.</summary>
+    public override string ToString()
+    {
+        string text;
+        lock (gate)
+        {
+            text = System.Text.Encoding.UTF8.GetString([.. bytes]);
+        }
+
+        text = System.Text.RegularExpressions.Regex.Replace(text, "\u001b(\\[[0-9;?]*[A-Za-z]|.)", "");
+        return new string([.. text.Where(character => character == '\n' || !char.IsControl(character))]);
+    }
+}

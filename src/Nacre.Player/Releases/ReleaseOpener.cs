@@ -1,0 +1,102 @@
+using System.Security.Cryptography;
+using Nacre.Client;
+using Nacre.Contracts;
+using Nacre.Volumes;
+using Nacre.Volumes.Releases;
+
+namespace Nacre.Player.Releases;
+
+/// <summary>Opens a verified release over the device's cache.</summary>
+internal sealed class ReleaseOpener
+{
+    /// <summary>Prevents a hostile manifest from asking for memory.</summary>
+    private const int MaxIndexBytes = 64 * 1024 * 1024;
+
+    private readonly PlayerPaths paths;
+    private readonly SegmentCache cache;
+    private readonly ISegmentOrigin origin;
+
+    public ReleaseOpener(PlayerPaths paths, SegmentCache cache, ISegmentOrigin origin)
+    {
+        this.paths = paths;
+        this.cache = cache;
+        this.origin = origin;
+    }
+
+    /// <summary>Bytes of the index that came from the origin.</summary>
+    public long FetchedBytes { get; private set; }
+
+    /// <summary>Reads the release's index, from the cache or the origin, and checks it against the manifest.</summary>
+    public async Task<ReleaseReader> OpenAsync(ReleaseManifest manifest, byte[] releaseKey, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var bytes = await ReadIndexAsync(manifest.Index, cancellationToken).ConfigureAwait(false);
+            var index = ReleaseIndex.Open(bytes, releaseKey);
+            var allowed = manifest.Segments.ToDictionary(segment => segment.Name, segment => segment.Length, StringComparer.Ordinal);
+            foreach (var segment in index.Segments)
+            {
+                if (!Names.IsSegmentName(segment.Name) || !allowed.TryGetValue(segment.Name, out var length) || length != segment.Length)
+                {
+                    throw new VolumeException(VolumeErrorKind.NotAuthentic, $"the index names segment {segment.Name}, which the manifest does not");
+                }
+            }
+
+            return new ReleaseReader(index, cache, origin);
+        }
+        catch (VolumeException exception)
+        {
+            throw VolumeErrors.OfRelease(exception);
+        }
+    }
+
+    private async Task<byte[]> ReadIndexAsync(SegmentReference reference, CancellationToken cancellationToken)
+    {
+        if (!Names.IsSegmentName(reference.Name) || reference.Length is <= 0 or > MaxIndexBytes)
+        {
+            throw new VolumeException(VolumeErrorKind.Corrupt, "the manifest's index is out of bounds");
+        }
+
+        var path = Path.Combine(paths.Indexes, reference.Name);
+        if (File.Exists(path) && await File.ReadAllBytesAsync(path, cancellationToken).ConfigureAwait(false) is var kept && IsAuthentic(kept, reference))
+        {
+            return kept;
+        }
+
+        var bytes = new byte[reference.Length];
+        await origin.ReadAsync(reference.Name, 0, bytes, cancellationToken).ConfigureAwait(false);
+        FetchedBytes += bytes.Length;
+        if (!IsAuthentic(bytes, reference))
+        {
+            throw new VolumeException(VolumeErrorKind.NotAuthentic, $"the index {reference.Name}");
+        }
+
+        PlayerPaths.MakePrivate(paths.Indexes);
+        DurableFile.Write(path, bytes);
+        return bytes;
+    }
+
+    private static bool IsAuthentic(byte[] bytes, SegmentReference reference) =>
+        bytes.Length == reference.Length && Convert.ToHexStringLower(SHA256.HashData(bytes)) == reference.Sha256;
+}
+
+/// <summary>The server as an origin of segments.</summary>
+internal sealed class ServerOrigin : ISegmentOrigin
+{
+    private readonly NacreClient client;
+
+    public ServerOrigin(NacreClient client) => this.client = client;
+
+    public async ValueTask ReadAsync(string segment, long offset, Memory<byte> destination, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await client.DownloadRangeAsync(segment, offset, destination, cancellationToken).ConfigureAwait(false);
+        }
+        catch (NacreException exception)
+        {
+            throw new VolumeException(
+                exception.Kind == ErrorCatalogue.SegmentTruncated ? VolumeErrorKind.Truncated : VolumeErrorKind.Io, exception.Message, exception);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# The test lane: everything that a change must pass, on a Debian 12 machine with the .NET SDK. Installs what else it needs, saying so.
+#   ./test.sh                the lane (under 30 minutes on two cores)
+#   ./test.sh --long         the wide lane on top of it
+#   ./test.sh --only NAME    only the test projects whose name contains NAME
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=scripts/setup.sh
+. "$here/scripts/setup.sh"
+long= only=
+while [ $# -gt 0 ]; do
+  case "$1" in
+  --long) long=1 ;;
+  --only) only=${2:?'--only needs a name'}; shift ;;
+  -h|--help) sed -n '2,5p' "$0" | cut -c3-; exit 0 ;;
+  *) die "unknown option '$1'" "./test.sh --help" ;;
+  esac
+  shift
+done
+cd "$root"
+export TESTINGPLATFORM_TELEMETRY_OPTOUT=1 CI=${CI:-true}
+need_sdk
+need_packages qemu-system-x86 qemu-utils mmdebstrap erofs-utils uidmap libnbd-bin nbdkit fio zstd
+
+say "== restore and build (Release)"
+dotnet restore Nacre.slnx --locked-mode -v quiet || die "the locked restore failed" "a package changed without its lock file: dotnet restore, then commit packages.lock.json"
+dotnet build Nacre.slnx -c Release --no-restore -v quiet --nologo || die "the build failed"
+
+say "== smoke: the real program"
+"$nacre_program" --version >/dev/null || die "nacre does not start"
+
+passed=0 failed=0 skipped=0 status=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# Pure tests first, guests last: the first failure is found at the least cost.
+for project in Volumes Nbd Images Server Player Cli EndToEnd; do
+  [[ "$project" == *"$only"* ]] || continue
+  program="artifacts/bin/Nacre.$project.Tests/release/Nacre.$project.Tests"
+  [ -x "$program" ] || { say "no test program $program"; failed=$((failed + 1)); status=1; continue; }
+  say "== Nacre.$project.Tests"
+  filter=(-trait- lane=long)
+  [ -z "$long" ] || filter=()
+  parallel=()
+  [ "$project" != EndToEnd ] || parallel=(-parallelMode none -showLiveOutput)
+  timeout --kill-after=30s 3600 "$program" -noColor -noLogo -longRunning 60 "${filter[@]}" "${parallel[@]}" 2>&1 | tee "$log"
+  code=${PIPESTATUS[0]}
+  summary=$(grep -oE 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+, Skipped: [0-9]+' "$log" | tail -n 1)
+  if [ -z "$summary" ]; then
+    say "Nacre.$project.Tests ended without a summary (exit code $code)"
+    failed=$((failed + 1)) status=1
+    continue
+  fi
+  read -r total errors fails skips <<<"$(tr -dc '0-9 ' <<<"$summary")"
+  [ "$total" -gt 0 ] || { say "Nacre.$project.Tests ran no test"; failed=$((failed + 1)); status=1; }
+  passed=$((passed + total - fails - skips)) failed=$((failed + fails + errors)) skipped=$((skipped + skips))
+  [ "$code" = 0 ] || status=1
+done
+[ "$failed" = 0 ] || status=1
+echo "$passed passed, $failed failed, $skipped skipped"
+exit "$status"

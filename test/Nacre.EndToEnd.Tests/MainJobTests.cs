@@ -1,0 +1,164 @@
+using System.Diagnostics;
+using System.Text;
+using System.Text.Json;
+using System.Text.RegularExpressions;
+using Xunit;
+
+namespace Nacre.EndToEnd.Tests;
+
+/// <summary>The main job, with a real Debian, a real server and a real guest.</summary>
+public sealed class MainJobTests
+{
+    private const string Canary = "canary-8f14e45fceea167a5a36dedd4bea2543";
+
+    [Fact]
+    public async Task A_golden_image_streams_in_runs_is_rejuvenated_and_updated_and_keeps_the_users_files()
+    {
+        await using var organisation = await Organisation.CreateAsync();
+        var device = organisation.Device;
+        var published = await organisation.OfferAsync(await GoldenImages.MinimalAsync(1));
+        Figure("publish, release 1", published.Line);
+        await organisation.EnrolAsync();
+        Assert.Matches(@"office +debian-minimal +stable +- +1 +stopped", (await device.RunAsync("livepc", "list")).Output);
+
+        // An empty device: start by streaming.
+        var started = await StartAsync(device);
+        Figure("first start, empty device", Words(started));
+        Assert.InRange(started.GetProperty("bytesToAgent").GetInt64(), 1, started.GetProperty("imageBytes").GetInt64() / 10);
+        Assert.InRange(started.GetProperty("rejuvenationMilliseconds").GetDouble(), 0, 100);
+        Assert.Equal("root", (await organisation.InGuestAsync("id -un")).TrimEnd());
+
+        // The user works; something else gets in.
+        await organisation.InGuestAsync($"su user -c 'mkdir -p /home/user/Documents && echo {Canary} > /home/user/report.txt'");
+        await organisation.InGuestAsync("printf '#!/bin/sh\\necho forbidden\\n' > /usr/bin/forbidden && chmod 755 /usr/bin/forbidden && forbidden");
+        await organisation.InGuestAsync("echo '* * * * * root /usr/bin/forbidden' > /etc/cron.d/forbidden; echo infected >> /etc/issue; echo infected > /usr/bin/passwd");
+        await organisation.InGuestAsync("sync");
+
+        // Rejuvenate: the canary stays, the three changes are gone.
+        var rejuvenated = await device.RunAsync("livepc", "rejuvenate", "office", "--memory", "1024");
+        Figure("rejuvenated", rejuvenated.Line);
+        Assert.Equal(Canary, (await organisation.InGuestAsync("cat /home/user/report.txt")).TrimEnd());
+        Assert.Equal("user", (await organisation.InGuestAsync("stat -c %U /home/user/report.txt")).TrimEnd());
+        Assert.Equal("gone gone 0 ELF", (await organisation.InGuestAsync(
+            "test -e /usr/bin/forbidden || printf 'gone '; test -e /etc/cron.d/forbidden || printf 'gone '; printf '%s ' $(grep -c infected /etc/issue); head -c 4 /usr/bin/passwd | tail -c 3")).TrimEnd());
+
+        // The administrator publishes release 2: one more package, one upgraded file.
+        var second = await organisation.Administrator.RunAsync("image", "publish", await GoldenImages.MinimalAsync(2), "--channel", "stable");
+        Figure("publish, release 2", second.Line);
+        Assert.Matches(@"office +debian-minimal +stable +1 +2 +running", (await device.RunAsync("livepc", "list")).Output);
+        await organisation.WaitUntilCompleteAsync();
+        var updated = await device.RunAsync("livepc", "update", "office");
+        Figure("update", updated.Line);
+        Assert.Matches(@"release 1 to 2: [0-9.]+ [kM]B to download", updated.Error);
+        await device.RunAsync("livepc", "stop", "office");
+        var restarted = await StartAsync(device);
+        Figure("start of release 2", Words(restarted));
+        Assert.Equal(2, restarted.GetProperty("version").GetInt32());
+        Assert.Matches("second release", await organisation.InGuestAsync("cat /etc/nacre-release-note; command -v tree"));
+        Assert.Matches("/usr/bin/tree", await organisation.InGuestAsync("command -v tree"));
+        Assert.Equal(Canary, (await organisation.InGuestAsync("cat /home/user/report.txt")).TrimEnd());
+        Assert.Equal("up to date", Regex.Match((await device.RunAsync("livepc", "update", "office")).Output, "up to date").Value);
+        await organisation.WaitUntilCompleteAsync();
+        await device.RunAsync("livepc", "stop", "office");
+
+        // No server: it still starts.
+        await organisation.StopServerAsync();
+        var offline = await StartAsync(device);
+        Figure("start without a server", Words(offline));
+        Assert.True(offline.GetProperty("offline").GetBoolean());
+        Assert.Equal(0, offline.GetProperty("bytesToAgent").GetInt64());
+        Assert.Equal(Canary, (await organisation.InGuestAsync("cat /home/user/report.txt")).TrimEnd());
+        Assert.Empty(FilesWith(Canary, organisation.DeviceState, organisation.ServerData, organisation.Runtime));
+        await device.RunAsync("livepc", "stop", "office");
+
+        // Nothing of it lies anywhere in the clear, and the search itself works.
+        Assert.Empty(FilesWith(Canary, organisation.DeviceState, organisation.ServerData, organisation.Runtime));
+        await File.WriteAllTextAsync(organisation["proof"], "xx" + Canary, TestContext.Current.CancellationToken);
+        Assert.Single(FilesWith(Canary, Path.GetDirectoryName(organisation["proof"])!));
+    }
+
+    [Fact]
+    public async Task A_killed_player_loses_nothing_that_the_guest_had_flushed()
+    {
+        await using var organisation = await Organisation.CreateAsync();
+        await organisation.OfferAsync(await GoldenImages.MinimalAsync(1));
+        await organisation.EnrolAsync();
+        await StartAsync(organisation.Device);
+
+        // The guest writes numbers, each flushed before the next is begun, and says how far it is.
+        await organisation.InGuestAsync(
+            "systemd-run -q --unit=counter sh -c 'i=0; while :; do i=$((i+1)); echo $i > /home/user/count.new; sync /home/user/count.new; mv /home/user/count.new /home/user/count; sync /home/user; head -c 300000 /dev/urandom > /home/user/bulk.$((i%20)); echo $i > /run/flushed; done'");
+        var flushed = 0;
+        for (var limit = Stopwatch.StartNew(); flushed < 5; await Task.Delay(200))
+        {
+            Assert.True(limit.Elapsed < TimeSpan.FromMinutes(2));
+            _ = int.TryParse((await organisation.InGuestAsync("cat /run/flushed 2>/dev/null || echo 0")).TrimEnd(), out flushed);
+        }
+
+        var player = Process.GetProcesses().Single(process => IsPlayerOf(process, organisation));
+        player.Kill();
+        await player.WaitForExitAsync(TestContext.Current.CancellationToken);
+
+        var started = await StartAsync(organisation.Device);
+        Figure("start after SIGKILL", Words(started));
+        var kept = int.Parse((await organisation.InGuestAsync("cat /home/user/count")).TrimEnd(), System.Globalization.CultureInfo.InvariantCulture);
+        Assert.True(kept >= flushed, $"the guest had flushed {flushed}, and {kept} is there");
+        Assert.DoesNotContain("error", await organisation.InGuestAsync("dmesg | grep -iE 'ext4.*error|I/O error' || true"), StringComparison.OrdinalIgnoreCase);
+    }
+
+    private static bool IsPlayerOf(Process process, Organisation organisation)
+    {
+        try
+        {
+            return File.ReadAllText($"/proc/{process.Id}/cmdline").Contains("\0player\0office", StringComparison.Ordinal)
+                && File.ReadAllText($"/proc/{process.Id}/environ").Contains($"NACRE_HOME={organisation.DeviceState}\0", StringComparison.Ordinal);
+        }
+        catch (IOException)
+        {
+            return false;
+        }
+    }
+
+    private static async Task<JsonElement> StartAsync(Shell device)
+    {
+        var result = await device.RunAsync("livepc", "start", "office", "--memory", "1024", "--json");
+        return JsonDocument.Parse(result.Output).RootElement;
+    }
+
+    private static string Words(JsonElement status) =>
+        $"release {status.GetProperty("version")}: agent after {status.GetProperty("secondsToAgent").GetDouble():0.0} s, {status.GetProperty("bytesToAgent").GetInt64():N0} of {status.GetProperty("imageBytes").GetInt64():N0} bytes fetched "
+        + $"({100.0 * status.GetProperty("bytesToAgent").GetInt64() / status.GetProperty("imageBytes").GetInt64():0.00} %) in {status.GetProperty("fetchRequests").GetInt64()} requests, system layer clean in {status.GetProperty("rejuvenationMilliseconds").GetDouble():0.0} ms";
+
+    private static void Figure(string what, string words) => TestContext.Current.SendDiagnosticMessage("figure: {0}: {1}", what, words);
+
+    /// <summary>The files in which the text occurs.</summary>
+    private static List<string> FilesWith(string text, params string[] folders)
+    {
+        var needle = Encoding.ASCII.GetBytes(text);
+        return [.. folders.SelectMany(folder => Directory.GetFiles(folder, "*", SearchOption.AllDirectories))
+            .Where(file => new FileInfo(file).Length > 0 && Holds(file, needle))];
+    }
+
+    private static bool Holds(string file, byte[] needle)
+    {
+        using var stream = File.OpenRead(file);
+        var buffer = new byte[4 << 20];
+        for (var kept = 0; ;)
+        {
+            var filled = kept + stream.ReadAtLeast(buffer.AsSpan(kept), buffer.Length - kept, throwOnEndOfStream: false);
+            if (buffer.AsSpan(0, filled).IndexOf(needle) >= 0)
+            {
+                return true;
+            }
+
+            if (filled < buffer.Length)
+            {
+                return false;
+            }
+
+            // The needle may begin in this part and end in the next.
+            kept = needle.Length - 1;
+            buffer.AsSpan(filled - kept, kept).CopyTo(buffer);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using System.Security.Cryptography;
+using System.Text.RegularExpressions;
+using Nacre.Testing;
+using Xunit;
+
+namespace Nacre.EndToEnd.Tests;
+
+/// <summary>Golden images built once for all tests, and kept beside the build's other artifacts while their recipe and builder stay the same.</summary>
+internal static class GoldenImages
+{
+    private static readonly SemaphoreSlim Turn = new(1, 1);
+
+    /// <summary>The built folder of the minimal Debian, first (1) or second (2) release.</summary>
+    public static async Task<string> MinimalAsync(int release)
+    {
+        Require.Tool("mmdebstrap");
+        Require.Tool("mkfs.erofs");
+        var recipe = release == 1 ? Repository.Path("recipes", "debian-minimal.yaml") : Repository.Path("testdata", "recipes", "debian-minimal-2.yaml");
+        var inputs = new[] { recipe }.Concat(Directory.GetFiles(Repository.Path("guest"), "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
+            .Concat(Directory.GetFiles(Repository.Path("src", "Nacre.Images", "Building"), "*.cs").Order(StringComparer.Ordinal));
+        var key = Convert.ToHexStringLower(SHA256.HashData([.. inputs.SelectMany(File.ReadAllBytes)]))[..16];
+        var folder = Repository.Path("artifacts", "golden", $"debian-minimal-{release}-{key}");
+        await Turn.WaitAsync();
+        try
+        {
+            if (!Directory.Exists(folder))
+            {
+                await new Shell().RunAsync("image", "build", recipe, "--output", folder);
+            }
+        }
+        finally
+        {
+            Turn.Release();
+        }
+
+        return folder;
+    }
+}
+
+/// <summary>This checkout.</summary>
+internal static class Repository
+{
+    private static readonly string Root = Find();
+
+    public static string Path(params string[] parts) => System.IO.Path.Combine([Root, .. parts]);
+
+    private static string Find()
+    {
+        var folder = new DirectoryInfo(AppContext.BaseDirectory);
+        while (!File.Exists(System.IO.Path.Combine(folder.FullName, "Nacre.slnx")))
+        {
+            folder = folder.Parent ?? throw new InvalidOperationException("the tests do not run inside the checkout");
+        }
+
+        return folder.FullName;
+    }
+}
+
+/// <summary>An organisation: a running server, its administrator, and a device of the user alice; all real processes, gone when disposed.</summary>
+internal sealed class Organisation : IAsyncDisposable
+{
+    private readonly TemporaryDirectory folder = new();
+    private Process? server;
+
+    private Organisation()
+    {
+        using (var probe = new TcpListener(IPAddress.Loopback, 0))
+        {
+            probe.Start();
+            Url = $"http://127.0.0.1:{((IPEndPoint)probe.LocalEndpoint).Port}";
+        }
+
+        Administrator = new Shell(("NACRE_ADMIN_HOME", folder["admin"]));
+        Directory.CreateDirectory(Runtime);
+        Device = new Shell(("NACRE_HOME", DeviceState), ("XDG_RUNTIME_DIR", Runtime), ("NACRE_ACCEL", "tcg"));
+    }
+
+    public string Url { get; }
+
+    public Shell Administrator { get; }
+
+    public Shell Device { get; }
+
+    public string ServerData => folder["server"];
+
+    public string DeviceState => folder["device"];
+
+    /// <summary>The folder of the device's sockets.</summary>
+    public string Runtime => folder["run"];
+
+    public string this[string name] => folder[name];
+
+    /// <summary>Starts a server, logs the administrator in, and adds alice.</summary>
+    public static async Task<Organisation> CreateAsync()
+    {
+        var organisation = new Organisation();
+        await organisation.StartServerAsync();
+        await organisation.Administrator.RunAsync("login", organisation.Url, "--token-file", Path.Combine(organisation.ServerData, "admin-token"));
+        await organisation.Administrator.RunAsync("user", "add", "alice", "--display-name", "Alice");
+        return organisation;
+    }
+
+    public async Task StartServerAsync()
+    {
+        server = new Shell().Start("server", "--listen", Url, "--data", ServerData);
+        _ = server.StandardError.ReadToEndAsync();
+        _ = server.StandardOutput.ReadToEndAsync();
+        using var client = new HttpClient();
+        for (var limit = Stopwatch.StartNew(); ;)
+        {
+            try
+            {
+                await client.GetStringAsync(new Uri($"{Url}/healthz"));
+                return;
+            }
+            catch (HttpRequestException) when (limit.Elapsed < TimeSpan.FromSeconds(60) && !server.HasExited)
+            {
+                await Task.Delay(50);
+            }
+        }
+    }
+
+    public async Task StopServerAsync()
+    {
+        if (server is { } running)
+        {
+            using var signal = Process.Start("kill", ["-TERM", $"{running.Id}"]);
+            await running.WaitForExitAsync();
+            running.Dispose();
+            server = null;
+        }
+    }
+
+    /// <summary>Publishes a built image and offers it as the LivePC <c>office</c> to alice.</summary>
+    public async Task<CommandResult> OfferAsync(string image)
+    {
+        var published = await Administrator.RunAsync("image", "publish", image, "--channel", "stable");
+        await Administrator.RunAsync("livepc", "create", "office", "--image", "debian-minimal");
+        await Administrator.RunAsync("livepc", "entitle", "office", "alice");
+        return published;
+    }
+
+    public async Task EnrolAsync()
+    {
+        var code = (await Administrator.RunAsync("device", "code", "alice")).Line;
+        await Device.RunAsync("device", "enrol", Url, code, "--name", "alice's laptop");
+    }
+
+    /// <summary>Runs a shell command in the guest and returns its output.</summary>
+    public async Task<string> InGuestAsync(string script)
+    {
+        var result = await Device.RunAsync("livepc", "exec", "office", "--", "/bin/sh", "-c", script);
+        return result.Output;
+    }
+
+    /// <summary>Waits until the whole release is on the device.</summary>
+    public async Task WaitUntilCompleteAsync()
+    {
+        for (var limit = Stopwatch.StartNew(); ; await Task.Delay(500))
+        {
+            var status = await Device.RunAsync("livepc", "status", "office");
+            if (Regex.IsMatch(status.Output, "complete: starts without a network"))
+            {
+                return;
+            }
+
+            Assert.True(limit.Elapsed < TimeSpan.FromMinutes(5), status.Output);
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (Directory.Exists(DeviceState))
+        {
+            await Device.TryAsync(null, "livepc", "stop", "office");
+        }
+
+        await StopServerAsync();
+        folder.Dispose();
+    }
+}
