@@ -1,0 +1,27 @@
+namespace Nacre.Images.Building;
+
+/// <summary>How an image is built; none of it changes what the image is, except <see cref="SourceDateEpoch"/>.</summary>
+public sealed record BuildOptions
+{
+    /// <summary>Folder that keeps downloaded packages. Default: <c>nacre/debs</c> in the user's cache folder.</summary>
+    public string PackageCache { get; init; } = Path.Combine(
+        Environment.GetEnvironmentVariable("XDG_CACHE_HOME") is { Length: > 0 } cache
+            ? cache
+            : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache"),
+        "nacre",
+        "debs");
+
+    /// <summary>
+    /// The image's date, seconds since 1970. Default (null): the date of the newest package in it, which the same packages always give.
+    /// </summary>
+    public long? SourceDateEpoch { get; init; }
+
+    /// <summary>The <c>guest</c> folder of the product. Default (null): beside the program, or in a folder above it.</summary>
+    public string? GuestFiles { get; init; }
+
+    /// <summary>Folder for the unpacked system while it is built: as large as the image. Default: the system's temporary folder.</summary>
+    public string TemporaryFolder { get; init; } = Path.GetTempPath();
+
+    /// <summary>The builder's log. Default (null): the output's path with <c>.log</c> added.</summary>
+    public string? LogFile { get; init; }
+}

@@ -1,0 +1,53 @@
+using System.Collections.Immutable;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace Nacre.Images.Building;
+
+/// <summary>A package of an image.</summary>
+/// <param name="Name">The Debian package, with its architecture where it is not the only one.</param>
+/// <param name="Version">The installed version.</param>
+public sealed record InstalledPackage(string Name, string Version);
+
+/// <summary>A built golden image's <c>image.json</c>.</summary>
+public sealed record BuiltImage
+{
+    /// <summary>The recipe's name.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>The recipe's description.</summary>
+    public required string Description { get; init; }
+
+    /// <summary>The image's date (of its newest package, or as ordered), never the time it was built.</summary>
+    public required DateTimeOffset Created { get; init; }
+
+    /// <summary><see cref="Recipes.Recipe.Sha256"/> of the recipe.</summary>
+    public required string RecipeSha256 { get; init; }
+
+    /// <summary>The kernel command line to start it with.</summary>
+    public required string KernelCommandLine { get; init; }
+
+    /// <summary>Bytes of <c>system.erofs</c>.</summary>
+    public required long SystemSize { get; init; }
+
+    /// <summary>Bytes of <c>kernel</c>.</summary>
+    public required long KernelSize { get; init; }
+
+    /// <summary>Bytes of <c>initramfs</c>.</summary>
+    public required long InitramfsSize { get; init; }
+
+    /// <summary>What is installed, by name.</summary>
+    public required ImmutableArray<InstalledPackage> Packages { get; init; }
+
+    /// <summary>The file's text.</summary>
+    public byte[] ToJson() => [.. JsonSerializer.SerializeToUtf8Bytes(this, BuiltImageJson.Default.BuiltImage), (byte)'\n'];
+
+    /// <summary>Reads an <c>image.json</c>.</summary>
+    /// <exception cref="JsonException">The text is no description of an image.</exception>
+    public static BuiltImage FromJson(ReadOnlySpan<byte> untrustedJson) =>
+        JsonSerializer.Deserialize(untrustedJson, BuiltImageJson.Default.BuiltImage) ?? throw new JsonException("image.json is null");
+}
+
+[JsonSerializable(typeof(BuiltImage))]
+[JsonSourceGenerationOptions(WriteIndented = true, PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, RespectNullableAnnotations = true)]
+internal sealed partial class BuiltImageJson : JsonSerializerContext;

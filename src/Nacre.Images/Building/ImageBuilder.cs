@@ -1,0 +1,238 @@
+using System.Collections.Immutable;
+using System.Globalization;
+using System.Runtime.Versioning;
+using System.Security.Cryptography;
+using System.Text;
+using Nacre.Images.Recipes;
+
+namespace Nacre.Images.Building;
+
+/// <summary>
+/// Builds golden images: a folder with <c>system.erofs</c>, <c>kernel</c>, <c>initramfs</c> and <c>image.json</c>. The same recipe, guest
+/// files and packages give the same bytes. Works as root and, through user namespaces, as an ordinary user.
+/// </summary>
+public static class ImageBuilder
+{
+    /// <summary>What the layers, the agent and the initramfs need in every image.</summary>
+    private static readonly ImmutableArray<string> GuestPackages =
+        ["systemd-sysv", "udev", "dbus", "qemu-guest-agent", "initramfs-tools", "busybox", "zstd", "e2fsprogs", "tzdata"];
+
+    /// <summary>Programs of the machine that builds, and the Debian packages they are in.</summary>
+    private static readonly ImmutableArray<(string Program, string Package)> Programs =
+    [
+        ("mmdebstrap", "mmdebstrap"), ("mkfs.erofs", "erofs-utils"), ("apt-get", "apt"), ("dpkg", "dpkg"), ("tar", "tar"),
+        ("chroot", "coreutils"), ("setsid", "util-linux"),
+    ];
+
+    /// <summary>For what records dates while packages are configured; the image's own date is that of its newest package.</summary>
+    private const long EpochWhileInstalling = 1_704_067_200;
+
+    /// <summary>Builds <paramref name="recipe"/> into <paramref name="outputDirectory"/>, which must not exist.</summary>
+    /// <returns>The description that is also in <c>image.json</c>.</returns>
+    /// <exception cref="ImageBuildException">The build failed; its <see cref="ImageBuildException.Failure"/> says why. The output does not exist.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled; every process of the build has ended and the output does not exist.</exception>
+    public static async Task<BuiltImage> BuildAsync(
+        Recipe recipe,
+        string outputDirectory,
+        BuildOptions options,
+        IProgress<BuildProgress> progress,
+        CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(recipe);
+        ArgumentNullException.ThrowIfNull(options);
+        ArgumentNullException.ThrowIfNull(progress);
+        if (OperatingSystem.IsWindows())
+        {
+            throw new PlatformNotSupportedException("images are built on Linux");
+        }
+
+        var searchPath = Environment.GetEnvironmentVariable("PATH") ?? "/usr/bin:/bin";
+        RequirePrograms(searchPath);
+        var output = Path.TrimEndingDirectorySeparator(Path.GetFullPath(outputDirectory));
+        if (Path.Exists(output))
+        {
+            throw new ImageBuildException(ImageBuildFailure.OutputExists, $"the output '{output}' exists already");
+        }
+
+        var guest = FindGuestFiles(options);
+        var sources = recipe.Base.Sources.IsEmpty ? AptSources.ForSuite("/etc/apt", recipe.Base.Suite, recipe.Base.Components) : recipe.Base.Sources;
+        if (sources.IsEmpty)
+        {
+            throw new ImageBuildException(
+                ImageBuildFailure.NoSource,
+                $"no apt source of this machine is a Debian archive of '{recipe.Base.Suite}'; name one in the recipe's base.mirror");
+        }
+
+        progress.Report(new BuildProgress(BuildPhase.Prepare, null, "preparing"));
+        Directory.CreateDirectory(Path.GetDirectoryName(output)!);
+        var logFile = options.LogFile ?? output + ".log";
+        using var log = new BuildLog(logFile, progress);
+        using var work = BuildWork.Create(options.TemporaryFolder, guest, recipe);
+        await work.TakeCachedPackagesAsync(options.PackageCache, cancellationToken).ConfigureAwait(false);
+
+        var environment = EnvironmentOf(recipe, options, work, searchPath);
+        var exitCode = await ProcessTree.RunAsync(
+            "mmdebstrap", ArgumentsOf(recipe, sources), work.Folder, environment, log.Add, cancellationToken).ConfigureAwait(false);
+
+        // Whether it succeeded or not: what was downloaded need not be downloaded again.
+        work.KeepNewPackages(options.PackageCache);
+        if (exitCode != 0)
+        {
+            throw new ImageBuildException(
+                ImageBuildFailure.StepFailed,
+                $"the build failed (mmdebstrap ended with {exitCode}); the log is {logFile}, its last lines:{Environment.NewLine}{log.LastLines}",
+                logFile);
+        }
+
+        var image = Deliver(recipe, work, output);
+        progress.Report(new BuildProgress(BuildPhase.Done, 1, output));
+        return image;
+    }
+
+    /// <summary>A UUID (RFC 9562 version 8) that the same recipe always gets.</summary>
+    internal static Guid UuidOf(Recipe recipe)
+    {
+        Span<byte> hash = stackalloc byte[SHA256.HashSizeInBytes];
+        SHA256.HashData(Encoding.ASCII.GetBytes("nacre image " + recipe.Sha256), hash);
+        hash[6] = (byte)((hash[6] & 0x0f) | 0x80);
+        hash[8] = (byte)((hash[8] & 0x3f) | 0x80);
+        return new Guid(hash[..16], bigEndian: true);
+    }
+
+    /// <summary>What starts the image's kernel; the player adds nothing it does not have to.</summary>
+    internal static string CommandLineOf(Recipe recipe) =>
+        $"boot=nacre root=/dev/vda ro console=ttyS0 no_timer_check panic=-1 quiet {recipe.Kernel.CommandLine}".TrimEnd();
+
+    /// <summary>mmdebstrap's arguments. Hooks are constant text: what they need is in files of the work folder.</summary>
+    internal static ImmutableArray<string> ArgumentsOf(Recipe recipe, ImmutableArray<string> sources) =>
+    [
+        Environment.IsPrivilegedProcess ? "--mode=root" : "--mode=unshare",
+        "--variant=apt",
+        "--format=null",
+        "--verbose",
+        "--skip=essential/unlink,download/empty",
+        "--components=" + string.Join(',', recipe.Base.Components),
+        "--include=" + string.Join(',', GuestPackages.Append(recipe.Kernel.Package).Concat(recipe.Packages).Distinct(StringComparer.Ordinal)),
+        "--aptopt=Apt::Install-Recommends \"false\"",
+        "--aptopt=Acquire::Languages \"none\"",
+        "--aptopt=Acquire::Retries \"3\"",
+        "--dpkgopt=force-unsafe-io",
+        "--dpkgopt=force-confold",
+        "--dpkgopt=path-exclude=/usr/share/doc/*",
+        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+        "--dpkgopt=path-exclude=/usr/share/man/*",
+        "--dpkgopt=path-exclude=/usr/share/info/*",
+        "--dpkgopt=path-exclude=/usr/share/lintian/*",
+        "--setup-hook=\"$NACRE_WORK/guest/build/cache-in\" \"$1\"",
+        "--essential-hook=\"$NACRE_WORK/guest/build/prepare\" \"$1\"",
+        "--customize-hook=\"$NACRE_WORK/guest/build/cache-out\" \"$1\"",
+        "--customize-hook=\"$NACRE_WORK/guest/build/customize\" \"$1\"",
+        "--customize-hook=\"$NACRE_WORK/guest/build/image\" \"$1\"",
+        recipe.Base.Suite,
+        "/dev/null",
+        .. sources,
+    ];
+
+    [UnsupportedOSPlatform("windows")]
+    private static Dictionary<string, string> EnvironmentOf(Recipe recipe, BuildOptions options, BuildWork work, string searchPath)
+    {
+        // Nothing else of the builder's environment: it would find its way into maintainer scripts.
+        var environment = new Dictionary<string, string>
+        {
+            ["PATH"] = searchPath + ":/usr/local/sbin:/usr/sbin:/sbin",
+            ["HOME"] = Environment.GetFolderPath(Environment.SpecialFolder.UserProfile),
+            ["LC_ALL"] = "C.UTF-8",
+            ["TMPDIR"] = options.TemporaryFolder,
+            ["SOURCE_DATE_EPOCH"] = (options.SourceDateEpoch ?? EpochWhileInstalling).ToString(CultureInfo.InvariantCulture),
+            ["PYTHONHASHSEED"] = "0",
+            // The kernel package makes no initramfs; the guest's finish script does, once.
+            ["INITRD"] = "No",
+            ["NACRE_WORK"] = work.Folder,
+            ["NACRE_EPOCH"] = options.SourceDateEpoch?.ToString(CultureInfo.InvariantCulture) ?? "",
+            ["NACRE_UUID"] = UuidOf(recipe).ToString(),
+        };
+        foreach (var name in new[] { "http_proxy", "https_proxy", "no_proxy" })
+        {
+            if (Environment.GetEnvironmentVariable(name) is { } proxy)
+            {
+                environment[name] = proxy;
+            }
+        }
+
+        return environment;
+    }
+
+    private static void RequirePrograms(string searchPath)
+    {
+        var missing = Programs.Where(item => ProcessTree.Find(item.Program, searchPath) is null).ToList();
+        if (missing.Count > 0)
+        {
+            throw new ImageBuildException(
+                ImageBuildFailure.MissingProgram,
+                $"not installed: {string.Join(", ", missing.Select(item => item.Program))}; "
+                + $"install with: apt-get install {string.Join(' ', missing.Select(item => item.Package).Distinct(StringComparer.Ordinal))}");
+        }
+    }
+
+    private static string FindGuestFiles(BuildOptions options)
+    {
+        var candidates = new List<string>();
+        if (options.GuestFiles is not null)
+        {
+            candidates.Add(options.GuestFiles);
+        }
+        else
+        {
+            for (var folder = new DirectoryInfo(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
+            {
+                candidates.Add(Path.Combine(folder.FullName, "guest"));
+            }
+        }
+
+        return candidates.FirstOrDefault(folder => File.Exists(Path.Combine(folder, "layers")) && File.Exists(Path.Combine(folder, "build", "finish")))
+            ?? throw new ImageBuildException(ImageBuildFailure.MissingGuestFiles, $"the product's guest files are not in '{candidates[0]}'");
+    }
+
+    [UnsupportedOSPlatform("windows")]
+    private static BuiltImage Deliver(Recipe recipe, BuildWork work, string output)
+    {
+        var packages = File.ReadLines(work.Result("packages"))
+            .Select(line => line.Split('\t'))
+            .Select(words => new InstalledPackage(words[0], words[1]))
+            .OrderBy(package => package.Name, StringComparer.Ordinal);
+        var image = new BuiltImage
+        {
+            Name = recipe.Name,
+            Description = recipe.Description,
+            Created = DateTimeOffset.FromUnixTimeSeconds(long.Parse(File.ReadAllText(work.Result("epoch")).Trim(), CultureInfo.InvariantCulture)),
+            RecipeSha256 = recipe.Sha256,
+            KernelCommandLine = CommandLineOf(recipe),
+            SystemSize = new FileInfo(work.Result("system.erofs")).Length,
+            KernelSize = new FileInfo(work.Result("kernel")).Length,
+            InitramfsSize = new FileInfo(work.Result("initramfs")).Length,
+            Packages = [.. packages],
+        };
+
+        var half = Path.Combine(Path.GetDirectoryName(output)!, $".{Path.GetFileName(output)}.{Guid.NewGuid():n}");
+        Directory.CreateDirectory(half);
+        try
+        {
+            foreach (var name in new[] { "system.erofs", "kernel", "initramfs" })
+            {
+                var target = Path.Combine(half, name);
+                File.Move(work.Result(name), target);
+                File.SetUnixFileMode(target, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead);
+            }
+
+            File.WriteAllBytes(Path.Combine(half, "image.json"), image.ToJson());
+            Directory.Move(half, output);
+        }
+        catch
+        {
+            Directory.Delete(half, recursive: true);
+            throw;
+        }
+
+        return image;
+    }
+}
