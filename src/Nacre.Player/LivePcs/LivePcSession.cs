@@ -125,10 +125,17 @@ public sealed class LivePcSession : IDisposable
             DurableFile.Write(folder.QemuProcess, System.Text.Encoding.ASCII.GetBytes($"{qemu.ProcessId}"));
             using var guest = new GuestAgent(Qemu.AgentSocket(folder.Sockets));
             agent = guest;
-            await WaitForGuestAsync(qemu).ConfigureAwait(false);
-            await StayAsync(qemu).ConfigureAwait(false);
-
-            File.Delete(folder.QemuProcess);
+            try
+            {
+                await WaitForGuestAsync(qemu).ConfigureAwait(false);
+                await StayAsync(qemu).ConfigureAwait(false);
+            }
+            finally
+            {
+                qemu.Kill();
+                await qemu.Ended.ConfigureAwait(false);
+                File.Delete(folder.QemuProcess);
+            }
         }
     }
 
@@ -339,9 +346,9 @@ public sealed class LivePcSession : IDisposable
             {
                 return await Qmp.ConnectAsync(path, stopping.Token).ConfigureAwait(false);
             }
-            catch (Exception exception) when (exception is System.Net.Sockets.SocketException or IOException)
+            catch (Exception exception) when (exception is System.Net.Sockets.SocketException or IOException or NacreException)
             {
-                if (qemu.Ended.IsCompleted || limit.Elapsed > TimeSpan.FromSeconds(30))
+                if (exception is NacreException || qemu.Ended.IsCompleted || limit.Elapsed > TimeSpan.FromSeconds(30))
                 {
                     qemu.Kill();
                     await qemu.Ended.ConfigureAwait(false);

@@ -1,6 +1,9 @@
+using System.Text.Json.Serialization;
+
 namespace Nacre.Player.LivePcs;
 
 /// <summary>Where a LivePC is on its way from nothing to a usable desktop and back.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<LivePcPhase>))]
 public enum LivePcPhase
 {
     /// <summary>Not running.</summary>
@@ -29,6 +32,7 @@ public enum LivePcPhase
 }
 
 /// <summary>How far a release is on this device.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<ReleasePresence>))]
 public enum ReleasePresence
 {
     /// <summary>Started from the first byte: what is missing is fetched as it is read.</summary>
