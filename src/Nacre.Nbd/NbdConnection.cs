@@ -48,8 +48,19 @@ internal sealed class NbdConnection(Socket socket, IReadOnlyDictionary<string, I
         }
     }
 
-    /// <summary>Makes <see cref="Run"/> return soon.</summary>
-    public void Stop() => _stream.Abort();
+    /// <summary>Makes <see cref="Run"/> return soon: requests under way are cancelled, and with them the wait for there to be fewer.</summary>
+    public void Stop()
+    {
+        _stream.Abort();
+        try
+        {
+            _stopping.Cancel();
+        }
+        catch (ObjectDisposedException)
+        {
+            // It ended meanwhile.
+        }
+    }
 
     public void Dispose() => _stopping.Dispose();
 
@@ -307,11 +318,8 @@ internal sealed class NbdConnection(Socket socket, IReadOnlyDictionary<string, I
         {
             _laterCount++;
             _laterBytes += bytes;
-        }
 
-        // Called with one request more than the bound at most; the next one waits here until another was answered.
-        lock (_later)
-        {
+            // One request more than the bound is under way at most: this one.
             while (_laterCount > MaximumLater || (_laterBytes > MaximumLaterBytes && _laterCount > 1))
             {
                 Monitor.Wait(_later);

@@ -7,6 +7,9 @@ namespace Nacre.Nbd;
 internal sealed class NbdStream(Socket socket) : IDisposable
 {
     private const int InitialCapacity = 512 << 10;
+
+    // Small, since a device that answers later makes many of them; a larger request still gets what it needs.
+    private const int AfterDetaching = 16 << 10;
     private const int BatchLimit = 256 << 10;
 
     private readonly Lock _sending = new();
@@ -67,7 +70,7 @@ internal sealed class NbdStream(Socket socket) : IDisposable
     /// <summary>Leaves the input buffer to an operation that still reads from it, and goes on with another.</summary>
     public void DetachInput()
     {
-        var rest = NewBuffer(Math.Max(InitialCapacity, Available));
+        var rest = NewBuffer(Math.Max(AfterDetaching, Available));
         Input.Span.CopyTo(rest);
         (_input, _start, _end) = (rest, 0, Available);
     }
@@ -98,7 +101,7 @@ internal sealed class NbdStream(Socket socket) : IDisposable
     public void DetachOutput()
     {
         Flush();
-        _output = NewBuffer(InitialCapacity);
+        _output = NewBuffer(AfterDetaching);
     }
 
     public void Flush()

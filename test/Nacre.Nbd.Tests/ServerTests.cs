@@ -76,10 +76,7 @@ public sealed class ServerTests : IAsyncDisposable
         };
         using var client = new RawClient(_path);
         client.Enter("disk");
-        for (var i = 0; i < 500; i++)
-        {
-            client.Send(RawClient.Request(NbdCommand.Read, (ulong)i, 0, 512));
-        }
+        client.Send([.. Enumerable.Range(0, 500).SelectMany(i => RawClient.Request(NbdCommand.Read, (ulong)i, 0, 512))]);
 
         while (Volatile.Read(ref started) < 65)
         {
@@ -96,6 +93,26 @@ public sealed class ServerTests : IAsyncDisposable
             Assert.True(cookies.Add(cookie));
             client.Receive(512);
         }
+    }
+
+    [Fact]
+    public async Task Stopping_ends_a_connection_that_waits_at_its_bound()
+    {
+        var started = 0;
+        _device.Hold = _ =>
+        {
+            Interlocked.Increment(ref started);
+            return new TaskCompletionSource().Task;
+        };
+        using var client = new RawClient(_path);
+        client.Enter("disk");
+        client.Send([.. Enumerable.Range(0, 100).SelectMany(i => RawClient.Request(NbdCommand.Read, (ulong)i, 0, 512))]);
+        while (Volatile.Read(ref started) < 65)
+        {
+            await Task.Delay(5, TestContext.Current.CancellationToken);
+        }
+
+        await _server.DisposeAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(20), TestContext.Current.CancellationToken);
     }
 
     [Fact]
