@@ -224,6 +224,12 @@ public sealed partial class Volume : IBlockDevice
     private int ReadRun(uint block, int within, int limit, Span<byte> destination)
     {
         var entry = _log.Map[block];
+        if (entry != 0)
+        {
+            // The entry after a segment's last slot is the first one of the segment that has the next index.
+            limit = Math.Min(limit, Segment.MaximumSlots - BlockMap.OrdinalOf(entry));
+        }
+
         var run = 1;
         for (; run < limit && _log.Map[block + (uint)run] == (entry == 0 ? 0 : entry + (uint)run); run++)
         {

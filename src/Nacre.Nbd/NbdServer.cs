@@ -1,0 +1,178 @@
+using System.Net.Sockets;
+using Nacre.Volumes;
+
+namespace Nacre.Nbd;
+
+/// <summary>Serves block devices over the NBD protocol on a unix socket that only this user can connect to (mode 0600).</summary>
+/// <remarks>
+/// <para>Each connection has a thread; requests that the device completes synchronously are answered by it, the others when they complete,
+/// without holding up what follows them. A flush of any connection covers the answered writes of all (multi-conn).</para>
+/// <para>The devices stay their owner's: the server never disposes them. All members may be called from any thread.</para>
+/// <para>A client that breaks the protocol is disconnected; it can make the server hold at most about 200 MiB, for as long as it is
+/// connected.</para>
+/// </remarks>
+public sealed class NbdServer : IAsyncDisposable
+{
+    // Far more than one guest's disks need; each holds a thread and its buffers.
+    private const int MaximumConnections = 64;
+
+    // A client that takes no reply for this long is stuck; it must not hold the threads that answer it.
+    private const int SendTimeoutMilliseconds = 60_000;
+
+    private readonly Lock _gate = new();
+    private readonly ManualResetEventSlim _stopped = new();
+    private readonly Dictionary<NbdConnection, Task> _connections = [];
+    private readonly Socket _listener;
+    private readonly string _socketPath;
+    private readonly Dictionary<string, IBlockDevice> _exports;
+    private readonly Task _accepting;
+    private bool _stopping;
+
+    private NbdServer(Socket listener, string socketPath, Dictionary<string, IBlockDevice> exports)
+    {
+        _listener = listener;
+        _socketPath = socketPath;
+        _exports = exports;
+        _accepting = StartThread("nbd accept", Accept);
+    }
+
+    /// <summary>How many clients are connected.</summary>
+    public int Connections
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _connections.Count;
+            }
+        }
+    }
+
+    /// <summary>Starts to serve; the socket takes connections on return. A socket file left behind at the path is replaced.</summary>
+    /// <param name="socketPath">Where to put the socket; at most 107 bytes. Its folder should be private to the user.</param>
+    /// <param name="exports">The devices by export name, copied. With a single one, clients may also ask for the empty name.</param>
+    /// <exception cref="VolumeException"><see cref="VolumeErrorKind.Io"/>: the socket cannot be made.</exception>
+    public static NbdServer Start(string socketPath, IReadOnlyDictionary<string, IBlockDevice> exports)
+    {
+        ArgumentNullException.ThrowIfNull(socketPath);
+        ArgumentNullException.ThrowIfNull(exports);
+        if (OperatingSystem.IsWindows())
+        {
+            throw new PlatformNotSupportedException("the server needs Linux");
+        }
+
+        var listener = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            File.Delete(socketPath);
+            listener.Bind(new UnixDomainSocketEndPoint(socketPath));
+
+            // Before it listens nobody can connect, so the mode is never too wide.
+            File.SetUnixFileMode(socketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+            listener.Listen(MaximumConnections);
+            return new NbdServer(listener, socketPath, new Dictionary<string, IBlockDevice>(exports, StringComparer.Ordinal));
+        }
+        catch (Exception e) when (e is SocketException or IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            listener.Dispose();
+            throw new VolumeException(VolumeErrorKind.Io, "the NBD socket cannot be made", e);
+        }
+    }
+
+    /// <summary>Closes the socket and all connections, and returns when no request is under way any more. Flushes nothing.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        Task[] running;
+        lock (_gate)
+        {
+            if (_stopping)
+            {
+                return;
+            }
+
+            _stopping = true;
+            foreach (var connection in _connections.Keys)
+            {
+                connection.Stop();
+            }
+
+            running = [.. _connections.Values];
+        }
+
+        _stopped.Set();
+        _listener.Dispose();
+        await _accepting.ConfigureAwait(false);
+        await Task.WhenAll(running).ConfigureAwait(false);
+        File.Delete(_socketPath);
+        _stopped.Dispose();
+    }
+
+    private static Task StartThread(string name, Action run)
+    {
+        var ended = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var thread = new Thread(() =>
+        {
+            try
+            {
+                run();
+                ended.SetResult();
+            }
+            catch (Exception e)
+            {
+                ended.SetException(e);
+            }
+        })
+        { IsBackground = true, Name = name };
+        thread.Start();
+        return ended.Task;
+    }
+
+    private void Accept()
+    {
+        while (true)
+        {
+            Socket socket;
+            try
+            {
+                socket = _listener.Accept();
+                socket.SendTimeout = SendTimeoutMilliseconds;
+            }
+            catch (Exception e) when (e is SocketException or ObjectDisposedException)
+            {
+                // Out of descriptors, perhaps: the connection waits in the queue meanwhile.
+                if (_stopped.Wait(TimeSpan.FromMilliseconds(50)))
+                {
+                    return;
+                }
+
+                continue;
+            }
+
+            Take(socket);
+        }
+    }
+
+    private void Take(Socket socket)
+    {
+        lock (_gate)
+        {
+            if (_stopping || _connections.Count >= MaximumConnections)
+            {
+                socket.Dispose();
+                return;
+            }
+
+            var connection = new NbdConnection(socket, _exports);
+            _connections.Add(connection, StartThread("nbd connection", () =>
+            {
+                connection.Run();
+                lock (_gate)
+                {
+                    _connections.Remove(connection);
+                }
+
+                connection.Dispose();
+            }));
+        }
+    }
+}

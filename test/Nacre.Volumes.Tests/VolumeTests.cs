@@ -1,0 +1,377 @@
+using System.Buffers.Binary;
+using System.Diagnostics;
+using CsCheck;
+using Nacre.Testing;
+using Xunit;
+using static Nacre.Volumes.Tests.TestVolume;
+
+namespace Nacre.Volumes.Tests;
+
+public sealed class VolumeTests
+{
+    [Fact]
+    public async Task Sequential_blocks_across_full_size_segments_read_back()
+    {
+        // Found by fio: the map entry after a segment's last slot equals the first of the segment with the next index.
+        using var folder = new TemporaryDirectory();
+        await using var volume = Volume.Create(folder["v"], new VolumeOptions { Size = 40 << 20 }, Key);
+        var content = new byte[40 << 20];
+        new Random(1).NextBytes(content);
+        await volume.WriteAsync(0, content, false, None);
+        var read = await ReadAllAsync(volume);
+        Assert.True(content.AsSpan().SequenceEqual(read));
+        Assert.Equal(2, volume.Statistics.Segments);
+    }
+
+    [Fact]
+    public void Volume_behaves_like_an_array_of_bytes()
+    {
+        var operation = Gen.Select(Gen.Int[0, 9], Gen.Int[0, (64 * Block) - 1], Gen.Int[1, 6 * Block], Gen.Byte);
+        operation.Array[1, 60].Sample(
+            operations => RunModel(operations), iter: 400, seed: Environment.GetEnvironmentVariable("NACRE_CSCHECK_SEED"), threads: 1);
+    }
+
+    private static void RunModel((int Kind, int Offset, int Length, byte Value)[] operations)
+    {
+        var storage = new RecordingStorage { IsRecording = false };
+        var volume = Volume.Create(storage, Small, Key);
+        var model = new byte[volume.Size];
+        foreach (var (kind, offset, wanted, value) in operations)
+        {
+            var length = Math.Min(wanted, model.Length - offset);
+            switch (kind)
+            {
+                case < 5:
+                    var bytes = new byte[length];
+                    bytes.AsSpan(0, value % 3 == 0 ? length / 2 : length).Fill(value);
+                    Done(volume.WriteAsync(offset, bytes, value % 7 == 0, default));
+                    bytes.CopyTo(model, offset);
+                    break;
+                case 5:
+                    Done(volume.TrimAsync(offset, length, default));
+                    var first = (offset + Block - 1) / Block * Block;
+                    var end = (offset + length) / Block * Block;
+                    model.AsSpan(first, Math.Max(0, end - first)).Clear();
+                    break;
+                case 6:
+                    Done(volume.WriteZeroesAsync(offset, length, true, false, default));
+                    model.AsSpan(offset, length).Clear();
+                    break;
+                case 7:
+                    volume.Checkpoint();
+                    break;
+                case 8:
+                    Done(volume.DisposeAsync());
+                    volume = Volume.Open(storage, Key, null);
+                    break;
+                default:
+                    // Killed: what was answered is there.
+                    storage = RecordingStorage.Of(storage.Content);
+                    volume = Volume.Open(storage, Key, null);
+                    break;
+            }
+
+            var read = new byte[length];
+            Done(volume.ReadAsync(offset, read, default));
+            Assert.True(read.AsSpan().SequenceEqual(model.AsSpan(offset, length)));
+        }
+
+        var all = new byte[model.Length];
+        Done(volume.ReadAsync(0, all, default));
+        Assert.True(all.AsSpan().SequenceEqual(model));
+        RequireExtents(volume, model);
+    }
+
+    private static void RequireExtents(Volume volume, byte[] model)
+    {
+        var extents = new BlockExtent[100];
+        var at = 0L;
+        foreach (var extent in extents.AsSpan(0, volume.DescribeExtents(0, volume.Size, extents)))
+        {
+            Assert.True(!extent.IsHole || !model.AsSpan((int)at, (int)extent.Length).ContainsAnyExcept((byte)0));
+            at += extent.Length;
+        }
+
+        Assert.Equal(volume.Size, at);
+    }
+
+    private static void Done(ValueTask task)
+    {
+        Assert.True(task.IsCompleted);
+        task.GetAwaiter().GetResult();
+    }
+
+    [Fact]
+    public async Task Flush_costs_one_sync_if_something_is_pending_and_none_otherwise()
+    {
+        var storage = new RecordingStorage();
+        var volume = Volume.Create(storage, Small, Key);
+        await volume.WriteAsync(1, Content(1, 1));
+        var before = storage.DataSyncs;
+        await volume.FlushAsync(None);
+        Assert.Equal(before + 1, storage.DataSyncs);
+        await volume.FlushAsync(None);
+        Assert.Equal(before + 1, storage.DataSyncs);
+        await volume.WriteAsync(1, Content(1, 2), forceUnitAccess: true);
+        Assert.Equal(before + 2, storage.DataSyncs);
+        Assert.Equal(2, volume.Statistics.DataSyncs);
+    }
+
+    [Theory]
+    [InlineData("sync")]
+    [InlineData("write")]
+    public async Task Failed_write_or_sync_faults_the_volume_for_good_and_keeps_the_cause(string operation)
+    {
+        var storage = new RecordingStorage();
+        var volume = Volume.Create(storage, Small, Key);
+        await volume.WriteAsync(1, Content(1, 1));
+        await volume.FlushAsync(None);
+        var cause = new VolumeException(VolumeErrorKind.Io, "injected");
+        storage.Before = (op, _) =>
+        {
+            if (op == operation)
+            {
+                throw cause;
+            }
+        };
+        await FailsAsync(VolumeErrorKind.Faulted, async () =>
+        {
+            await volume.WriteAsync(1, Content(1, 2));
+            await volume.FlushAsync(None);
+        });
+        storage.Before = null;
+        var changes = storage.Changes;
+        foreach (var attempt in new Func<Task>[]
+        {
+            async () => await volume.FlushAsync(None), async () => await volume.WriteAsync(2, Content(2, 1)),
+            async () => await volume.TrimAsync(0, Block * 4, None), () => Task.Run(volume.Checkpoint, None),
+        })
+        {
+            Assert.Same(cause, (await FailsAsync(VolumeErrorKind.Faulted, attempt)).InnerException);
+        }
+
+        Assert.Equal(Content(1, operation == "sync" ? 2 : 1), (await ReadAllAsync(volume))[Block..(2 * Block)]);
+        await volume.DisposeAsync();
+        Assert.Equal(changes, storage.Changes);
+    }
+
+    [Theory]
+    [InlineData("allocate")]
+    [InlineData("create")]
+    [InlineData("write")]
+    public async Task Full_disk_fails_the_write_and_a_later_one_succeeds(string operation)
+    {
+        var storage = new RecordingStorage();
+        var volume = Volume.Create(storage, Small, Key);
+        for (var block = 0; block < 20; block++)
+        {
+            await volume.WriteAsync(block, Content(block, 1));
+        }
+
+        await volume.FlushAsync(None);
+        storage.Before = (op, name) =>
+        {
+            if (op == operation && name.StartsWith("segment", StringComparison.Ordinal))
+            {
+                throw new VolumeException(VolumeErrorKind.NoSpace, "injected");
+            }
+        };
+        await FailsAsync(VolumeErrorKind.NoSpace, async () =>
+        {
+            for (var block = 0; block < 20; block++)
+            {
+                await volume.WriteAsync(block, Content(block, 2));
+            }
+        });
+        var between = await ReadAllAsync(volume);
+        Assert.Equal(between, await ReadAllAsync(Volume.Open(RecordingStorage.Of(storage.Content), Key, null)));
+        storage.Before = null;
+        for (var block = 0; block < 20; block++)
+        {
+            await volume.WriteAsync(block, Content(block, 3));
+        }
+
+        await volume.FlushAsync(None);
+        var content = await ReadAllAsync(volume);
+        Assert.Equal(Content(7, 3), content[(7 * Block)..(8 * Block)]);
+        Assert.Equal(content, await ReadAllAsync(Volume.Open(RecordingStorage.Of(storage.Content), Key, null)));
+        await volume.DisposeAsync();
+        Assert.Equal(content, await ReadAllAsync(Volume.Open(RecordingStorage.Of(storage.Content), Key, null)));
+    }
+
+    [Fact]
+    public async Task Requests_outside_the_volume_are_refused_and_change_nothing()
+    {
+        var storage = new RecordingStorage();
+        var volume = Volume.Create(storage, Small, Key);
+        var changes = storage.Changes;
+        foreach (var (offset, length) in new (long, int)[] { (-1, 1), (volume.Size, 1), (volume.Size - 1, 2), (long.MaxValue, 1), (long.MinValue, 1) })
+        {
+            await FailsAsync(VolumeErrorKind.OutOfRange, async () => await volume.ReadAsync(offset, new byte[length], None));
+            await FailsAsync(VolumeErrorKind.OutOfRange, async () => await volume.WriteAsync(offset, new byte[length], false, None));
+            await FailsAsync(VolumeErrorKind.OutOfRange, async () => await volume.TrimAsync(offset, length, None));
+            await FailsAsync(VolumeErrorKind.OutOfRange, async () => await volume.WriteZeroesAsync(offset, length, false, false, None));
+        }
+
+        await FailsAsync(VolumeErrorKind.OutOfRange, async () => await volume.TrimAsync(0, -1, None));
+        await FailsAsync(VolumeErrorKind.OutOfRange, async () => await volume.TrimAsync(1, long.MaxValue, None));
+        Assert.Equal(changes, storage.Changes);
+    }
+
+    [Fact]
+    public async Task Second_opener_is_locked_out_until_the_first_closes()
+    {
+        using var folder = new TemporaryDirectory();
+        var volume = Volume.Create(folder["v"], Small, Key);
+        await FailsAsync(VolumeErrorKind.Locked, () => Task.Run(() => Volume.Open(folder["v"], Key)));
+        await FailsAsync(VolumeErrorKind.Locked, () => Task.Run(() => Volume.Open(folder["v"], Key, new VolumeOptions { ReadOnly = true })));
+        await FailsAsync(VolumeErrorKind.Corrupt, async () =>
+        {
+            await volume.DisposeAsync();
+            Volume.Create(folder["v"], Small, Key);
+        });
+        await using var first = Volume.Open(folder["v"], Key, new VolumeOptions { ReadOnly = true });
+        await using var second = Volume.Open(folder["v"], Key, new VolumeOptions { ReadOnly = true });
+        await FailsAsync(VolumeErrorKind.ReadOnly, async () => await second.WriteAsync(0, Content(0, 1)));
+        await FailsAsync(VolumeErrorKind.Locked, () => Task.Run(() => Volume.Open(folder["v"], Key)));
+    }
+
+    [Fact]
+    public async Task Key_slots_are_added_and_removed()
+    {
+        var storage = new RecordingStorage();
+        byte[] second = [.. Enumerable.Repeat((byte)9, 32)];
+        var volume = Volume.Create(storage, Small, Key);
+        await volume.WriteAsync(1, Content(1, 1));
+        volume.AddKeySlot(second);
+        volume.RemoveKeySlot(Key);
+        Assert.Throws<InvalidOperationException>(() => volume.RemoveKeySlot(second));
+        await FailsAsync(VolumeErrorKind.WrongKey, () => Task.Run(() => volume.RemoveKeySlot(Key)));
+        await volume.DisposeAsync();
+        await FailsAsync(VolumeErrorKind.WrongKey, () => Task.Run(() => Volume.Open(RecordingStorage.Of(storage.Content), Key, null)));
+        await using var opened = Volume.Open(storage, second, null);
+        Assert.Equal(Content(1, 1), (await ReadAllAsync(opened))[Block..(2 * Block)]);
+        for (var i = 1; i < VolumeHeader.KeySlots; i++)
+        {
+            opened.AddKeySlot([.. Enumerable.Repeat((byte)(i + 20), 32)]);
+        }
+
+        await FailsAsync(VolumeErrorKind.NoSpace, () => Task.Run(() => opened.AddKeySlot(Key)));
+    }
+
+    [Fact]
+    public async Task Ephemeral_volume_leaves_nothing_and_never_syncs()
+    {
+        using var folder = new TemporaryDirectory();
+        var volume = Volume.CreateEphemeral(folder["v"], 64 * Block);
+        await volume.WriteAsync(1, Content(1, 1), forceUnitAccess: true);
+        Assert.Equal(Content(1, 1), (await ReadAllAsync(volume))[Block..(2 * Block)]);
+        Assert.Equal(0, volume.Statistics.DataSyncs);
+        await FailsAsync(VolumeErrorKind.Locked, () => Task.Run(() => Volume.Open(folder["v"], Key)));
+        await volume.DisposeAsync();
+        Assert.Empty(Directory.GetFiles(folder["v"]));
+    }
+
+    [Fact]
+    public async Task Overwritten_segments_are_given_back()
+    {
+        using var folder = new TemporaryDirectory();
+        await using var volume = Volume.Create(folder["v"], Small, Key);
+        for (var version = 1; version <= 100; version++)
+        {
+            for (var block = 0; block < 10; block++)
+            {
+                await volume.WriteAsync(block, Content(block, version));
+            }
+        }
+
+        volume.Checkpoint();
+        Assert.InRange(volume.Statistics.Segments, 1, 3);
+        Assert.InRange(Directory.GetFiles(folder["v"]).Length, 4, 7);
+        Assert.Equal(10, volume.Statistics.LiveBlocks);
+    }
+
+    [Fact]
+    public async Task Steady_reads_and_writes_allocate_nothing()
+    {
+        using var folder = new TemporaryDirectory();
+        await using var volume = Volume.Create(folder["v"], new VolumeOptions { Size = 8 << 20 }, Key);
+        var buffer = Content(1, 1);
+        for (var i = 0; i < 200; i++)
+        {
+            await volume.WriteAsync(i, buffer);
+            await volume.ReadAsync(i * Block, buffer, None);
+        }
+
+        var none = None;
+        var before = GC.GetAllocatedBytesForCurrentThread();
+        for (var i = 0; i < 2000; i++)
+        {
+            Done(volume.WriteAsync((long)(i % 200) * Block, buffer, false, none));
+            Done(volume.ReadAsync((long)(i % 200) * Block, buffer, none));
+        }
+
+        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 2000);
+    }
+
+    [Fact]
+    public async Task Readers_beside_a_writer_see_whole_blocks()
+    {
+        using var folder = new TemporaryDirectory();
+        await using var volume = Volume.Create(folder["v"], Small, Key);
+        using var stop = new CancellationTokenSource();
+        var readers = Enumerable.Range(0, 2).Select(_ => Task.Run(async () =>
+        {
+            var buffer = new byte[8 * Block];
+            while (!stop.IsCancellationRequested)
+            {
+                await volume.ReadAsync(0, buffer, default);
+                for (var block = 0; block < 8; block++)
+                {
+                    var bytes = buffer.AsSpan(block * Block, Block);
+                    Assert.True(bytes.SequenceEqual(Content(block, BinaryPrimitives.ReadInt64LittleEndian(bytes[8..]))));
+                }
+            }
+        })).ToArray();
+        for (var version = 1; version <= 1500; version++)
+        {
+            await volume.WriteAsync(version % 8, Content(version % 8, version));
+            if (version % 50 == 0)
+            {
+                volume.Checkpoint();
+            }
+        }
+
+        await stop.CancelAsync();
+        await Task.WhenAll(readers);
+    }
+
+    [Fact]
+    public async Task Killed_writer_loses_nothing_that_was_answered()
+    {
+        using var folder = new TemporaryDirectory();
+        using (var process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!) { RedirectStandardOutput = true, Environment = { ["NACRE_CRASH_VOLUME"] = folder["v"] } })!)
+        {
+            string? last = null;
+            for (var i = 0; i < 3000; i++)
+            {
+                last = await process.StandardOutput.ReadLineAsync(None);
+                Assert.NotNull(last);
+            }
+
+            process.Kill();
+            last = (await process.StandardOutput.ReadToEndAsync(None)).Split('\n') is [.., var whole, _] ? whole : last;
+            await process.WaitForExitAsync(None);
+            var answered = int.Parse(last!, System.Globalization.CultureInfo.InvariantCulture);
+            await using var volume = Volume.Open(folder["v"], Key);
+            var content = await ReadAllAsync(volume);
+            for (var block = 0; block < 64; block++)
+            {
+                var version = BinaryPrimitives.ReadInt64LittleEndian(content.AsSpan((block * Block) + 8));
+                var lastAnswered = answered - ((answered - block) % 64);
+                Assert.InRange(version, lastAnswered, lastAnswered + 64);
+                Assert.Equal(Content(block, version), content[(block * Block)..((block + 1) * Block)]);
+            }
+        }
+    }
+}
