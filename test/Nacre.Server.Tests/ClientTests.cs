@@ -136,8 +136,6 @@ public class ClientTests
                 case "body ends early":
                     response.ContentLength = 10;
                     await response.Body.WriteAsync(new byte[5]);
-                    await response.Body.FlushAsync();
-                    context.Abort();
                     break;
                 case "chunked and short":
                     await response.Body.WriteAsync(new byte[5]);

@@ -72,6 +72,8 @@ public class DeviceTokenTests
             Jws.SignClaims(new DeviceToken(audience, now, now + life, "GET", List, DeviceToken.Digest([])), ecdsa, type, device.DeviceId);
         await ProblemAsync(await GetAsync(world, Signed(301)), ErrorCatalogue.Unauthenticated);
         await ProblemAsync(await GetAsync(world, Signed(0)), ErrorCatalogue.Unauthenticated);
+        var everlasting = new DeviceToken("nacre", long.MinValue, long.MaxValue, "GET", List, DeviceToken.Digest([]));
+        await ProblemAsync(await GetAsync(world, Jws.SignClaims(everlasting, ecdsa, DeviceToken.Type, device.DeviceId)), ErrorCatalogue.Unauthenticated);
         await ProblemAsync(await GetAsync(world, Signed(300, "other")), ErrorCatalogue.Unauthenticated);
         await ProblemAsync(await GetAsync(world, Signed(300, type: "JWT")), ErrorCatalogue.Unauthenticated);
         Assert.Equal(HttpStatusCode.OK, (await GetAsync(world, Signed(300))).StatusCode);

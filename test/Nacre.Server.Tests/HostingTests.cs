@@ -94,6 +94,29 @@ public class HostingTests
     }
 
     [Fact]
+    public async Task A_server_runs_until_it_is_cancelled()
+    {
+        using var directory = new TemporaryDirectory();
+        using var cancel = new CancellationTokenSource();
+        var running = NacreServer.RunAsync(new ServerOptions { DataDirectory = directory["data"], Listen = "http://127.0.0.1:0" }, cancellationToken: cancel.Token);
+        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(30));
+        while (!File.Exists(Path.Combine(directory["data"], "admin-token")))
+        {
+            await Task.Delay(10, deadline.Token);
+        }
+
+        await cancel.CancelAsync();
+        try
+        {
+            await running;
+        }
+        catch (OperationCanceledException)
+        {
+            // cancelled while it was still starting
+        }
+    }
+
+    [Fact]
     public async Task A_data_directory_has_one_server()
     {
         await using var world = await StartAsync();

@@ -1,5 +1,6 @@
 using System.Net;
 using System.Security.Cryptography;
+using System.Text;
 using Nacre.Client;
 using Nacre.Contracts;
 using Xunit;
@@ -119,8 +120,8 @@ public class ReleaseTests
         ReleaseManifest[] wrong =
         [
             good with { Image = "other" }, good with { Version = 0 }, good with { Created = -1 }, good with { Size = -1 }, good with { CommandLine = "a\nb" },
-            good with { CommandLine = new string('a', 2049) }, good with { CommandLine = null! }, good with { Index = null! }, good with { Segments = null! },
-            good with { Segments = [null!] }, good with { Segments = [good.Segments[0], good.Segments[0]] }, good with { Index = good.Index with { Name = "../x" } },
+            good with { CommandLine = new string('a', 2049) },
+            good with { Segments = [good.Segments[0], good.Segments[0]] }, good with { Index = good.Index with { Name = "../x" } },
             good with { Index = good.Index with { Length = 0 } }, good with { Index = good.Index with { Length = long.MaxValue } }, good with { Index = good.Index with { Sha256 = "x" } },
             good with { Segments = [good.Index with { Length = 5 }] },
         ];
@@ -129,7 +130,16 @@ public class ReleaseTests
             await FailsAsync(ErrorCatalogue.RequestInvalid, PublishAsync(world, manifest, "debian"));
         }
 
-        await FailsAsync(ErrorCatalogue.RequestInvalid, world.Admin.PublishReleaseAsync("debian", new PublishRelease(Jws.Sign("[]"u8, world.Publisher), Key)));
+        foreach (var payload in (string[])
+            [
+                "[]", "null", "{", """{"format":1,"image":"debian","version":1}""",
+                """{"format":1,"image":"debian","version":1,"created":0,"commandLine":"","size":0,"index":null,"segments":[]}""",
+                """{"format":1,"image":"debian","version":1,"created":0,"commandLine":"","size":0,"index":{"name":"00000000000000000000000000000000","length":1,"sha256":"00"},"segments":[null]}""",
+            ])
+        {
+            await FailsAsync(ErrorCatalogue.RequestInvalid, world.Admin.PublishReleaseAsync("debian", new PublishRelease(Jws.Sign(Encoding.UTF8.GetBytes(payload), world.Publisher), Key)));
+        }
+
         await FailsAsync(ErrorCatalogue.RequestInvalid, world.Admin.PublishReleaseAsync("debian", new PublishRelease(Jws.SignClaims(good, world.Publisher), "AAAA")));
         Assert.Empty(await world.Admin.ListImagesAsync());
     }
@@ -144,7 +154,8 @@ public class ReleaseTests
         Assert.Equal([user], await world.Admin.ListUsersAsync());
         await FailsAsync(ErrorCatalogue.AlreadyExists, world.Admin.CreateUserAsync(new CreateUser("ann", null)));
         await FailsAsync(ErrorCatalogue.NameInvalid, world.Admin.CreateUserAsync(new CreateUser("Ann", null)));
-        await FailsAsync(ErrorCatalogue.RequestInvalid, world.Admin.CreateUserAsync(new CreateUser(null!, null)));
+        await ProblemAsync(await world.SendAsync("POST", "v1/users", world.Token, Json("""{"name":null}""")), ErrorCatalogue.RequestInvalid);
+        await ProblemAsync(await world.SendAsync("POST", "v1/users", world.Token, Json("{}")), ErrorCatalogue.NameInvalid);
         await FailsAsync(ErrorCatalogue.RequestInvalid, world.Admin.CreateUserAsync(new CreateUser("bob", "a\u0007")));
         await FailsAsync(ErrorCatalogue.RequestInvalid, world.Admin.CreateUserAsync(new CreateUser("bob", new string('a', 201))));
 
