@@ -60,7 +60,8 @@ public static class NacreServer
             kestrel.Limits.MaxRequestBodySize = LargestBody;
         }).UseUrls(options.Listen);
         builder.Logging.AddSimpleConsole().SetMinimumLevel(LogLevel.Warning).AddFilter("Nacre", LogLevel.Information)
-            .AddFilter("Microsoft.AspNetCore.DataProtection", LogLevel.Error).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None);
+            .AddFilter("Microsoft.AspNetCore.DataProtection", LogLevel.Error).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None)
+            .AddFilter("Microsoft.EntityFrameworkCore", LogLevel.Critical); // what fails is thrown, and said once, by us
         AddServices(builder.Services, options, directory, time ?? TimeProvider.System);
         customise?.Invoke(builder);
 

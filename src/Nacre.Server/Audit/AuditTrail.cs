@@ -101,11 +101,22 @@ internal sealed class AuditTrail(NacreDatabase database, TimeProvider time)
     {
         var unsigned = new AuditRow
         {
-            Sequence = (last?.Sequence ?? 0) + 1, At = at, Actor = actor, Action = action, Subject = subject, Detail = detail, Hash = [],
+            Sequence = (last?.Sequence ?? 0) + 1,
+            At = at,
+            Actor = actor,
+            Action = action,
+            Subject = subject,
+            Detail = detail,
+            Hash = [],
         };
         return new AuditRow
         {
-            Sequence = unsigned.Sequence, At = at, Actor = actor, Action = action, Subject = subject, Detail = detail,
+            Sequence = unsigned.Sequence,
+            At = at,
+            Actor = actor,
+            Action = action,
+            Subject = subject,
+            Detail = detail,
             Hash = unsigned.Expected(last?.Hash ?? Genesis),
         };
     }

@@ -9,6 +9,9 @@ internal sealed class DeviceAuthenticator(NacreDatabase database, TimeProvider t
 {
     /// <summary>Devices send small bodies; a larger one is not read into memory for the digest.</summary>
     private const int LargestBody = 64 * 1024;
+
+    /// <summary>The year 9999; keeps the sums below from overflowing.</summary>
+    private const long LatestTime = 253_402_300_799;
     private static readonly TimeSpan LastSeenStep = TimeSpan.FromMinutes(1);
 
     public async Task<Result<DeviceRow>> AuthenticateAsync(HttpRequest request, string untrustedToken, CancellationToken cancellationToken)
@@ -30,7 +33,7 @@ internal sealed class DeviceAuthenticator(NacreDatabase database, TimeProvider t
             return DeviceErrors.Revoked;
         }
 
-        if (token.Aud != DeviceToken.Audience || token.Exp <= token.Iat || token.Exp - token.Iat > DeviceToken.LongestLife)
+        if (token.Aud != DeviceToken.Audience || token.Iat is < 0 or > LatestTime || token.Exp <= token.Iat || token.Exp - token.Iat > DeviceToken.LongestLife)
         {
             return DeviceErrors.TokenInvalid;
         }

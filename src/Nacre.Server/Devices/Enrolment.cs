@@ -58,7 +58,10 @@ internal sealed class Enrolment(
         var expires = time.Now().AddSeconds(life);
         database.EnrolmentCodes.Add(new EnrolmentCodeRow
         {
-            Id = code.Id, User = untrusted.User, ExpiresAt = expires, Secret = secrets.Protect(Encoding.ASCII.GetBytes(code.Secret), "enrolment-code", code.Id),
+            Id = code.Id,
+            User = untrusted.User,
+            ExpiresAt = expires,
+            Secret = secrets.Protect(Encoding.ASCII.GetBytes(code.Secret), "enrolment-code", code.Id),
         });
         await audit.AppendAsync(Roles.Administrator, "enrolment-code.create", code.Id, "for " + untrusted.User, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
@@ -132,7 +135,12 @@ internal sealed class Enrolment(
         var now = time.Now();
         var device = new DeviceRow
         {
-            Id = Text.RandomId(), Name = request.DeviceName, User = row.User, KeyX = request.PublicKey.X, KeyY = request.PublicKey.Y, EnrolledAt = now,
+            Id = Text.RandomId(),
+            Name = request.DeviceName,
+            User = row.User,
+            KeyX = request.PublicKey.X,
+            KeyY = request.PublicKey.Y,
+            EnrolledAt = now,
         };
         var releaseKey = await SigningKey.FindAsync(database, cancellationToken);
         var leaseKey = leaseSigner.PublicKey;

@@ -131,6 +131,7 @@ internal sealed class FailureMiddleware(RequestDelegate next, ILogger<FailureMid
         StatusCodes.Status404NotFound => new Failure(ErrorCatalogue.NotFound, "there is nothing under this address"),
         StatusCodes.Status401Unauthorized => new Failure(ErrorCatalogue.Unauthenticated, "this needs a credential"),
         StatusCodes.Status403Forbidden => new Failure(ErrorCatalogue.Forbidden, "this credential does not permit that"),
+        StatusCodes.Status413PayloadTooLarge => new Failure(ErrorCatalogue.TooLarge, "the body is larger than this request may have"),
         StatusCodes.Status405MethodNotAllowed => new Failure(ErrorCatalogue.RequestInvalid, $"{context.Request.Method} is not possible here"),
         < 500 => new Failure(ErrorCatalogue.RequestInvalid, "the request is not as the API describes"),
         _ => new Failure(ErrorCatalogue.Internal, "the server failed; its log has the reason under the trace id"),

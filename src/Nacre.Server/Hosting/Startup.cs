@@ -79,7 +79,9 @@ internal sealed class CodeSweeper(IServiceScopeFactory scopes, TimeProvider time
                 await using var scope = scopes.CreateAsyncScope();
                 await scope.ServiceProvider.GetRequiredService<Enrolment>().ForgetExpiredAsync(stoppingToken);
             }
-            catch (Exception exception) when (exception is SqliteException or DbUpdateException)
+#pragma warning disable CA1031 // The next hour is the next chance; a full disk now must not end the server.
+            catch (Exception exception) when (exception is not OperationCanceledException)
+#pragma warning restore CA1031
             {
                 logger.CodesNotCleared(exception);
             }

@@ -34,7 +34,11 @@ internal sealed class FolderSegmentStore : ISegmentStore
         {
             return ValueTask.FromResult<Stream?>(new FileStream(PathOf(name), new FileStreamOptions
             {
-                Mode = FileMode.Open, Access = FileAccess.Read, Share = FileShare.Read | FileShare.Delete, Options = FileOptions.Asynchronous, BufferSize = 0,
+                Mode = FileMode.Open,
+                Access = FileAccess.Read,
+                Share = FileShare.Read | FileShare.Delete,
+                Options = FileOptions.Asynchronous,
+                BufferSize = 0,
             }));
         }
         catch (Exception exception) when (exception is FileNotFoundException or DirectoryNotFoundException)

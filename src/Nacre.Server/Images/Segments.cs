@@ -239,7 +239,8 @@ internal static class SegmentEndpoints
         }
 
         context.Response.Headers.CacheControl = "public, max-age=31536000, immutable";
-        return TypedResults.File(content, "application/octet-stream", entityTag: new EntityTagHeaderValue($"\"{row.Sha256}\""), enableRangeProcessing: true);
+        return TypedResults.File(content, "application/octet-stream", entityTag: new EntityTagHeaderValue($"\"{row.Sha256}\""),
+            enableRangeProcessing: context.Request.GetTypedHeaders().Range?.Unit.Equals("bytes", StringComparison.OrdinalIgnoreCase) == true); // the framework takes any unit for bytes
     }
 
     private static bool IsUnsatisfiable(HttpRequest request, long length)

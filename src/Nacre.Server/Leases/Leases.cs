@@ -116,7 +116,13 @@ internal sealed class Leases(
             device.Id, device.User, livePc.Name, livePc.Image, version, installed, now.ToUnixTimeSeconds(), expires.ToUnixTimeSeconds());
         database.Leases.Add(new LeaseRow
         {
-            Id = Text.RandomId(), DeviceId = device.Id, LivePc = livePc.Name, Version = version, InstalledVersion = installed, IssuedAt = now, ExpiresAt = expires,
+            Id = Text.RandomId(),
+            DeviceId = device.Id,
+            LivePc = livePc.Name,
+            Version = version,
+            InstalledVersion = installed,
+            IssuedAt = now,
+            ExpiresAt = expires,
         });
         await audit.AppendAsync("device:" + device.Id, "lease.grant", livePc.Name, $"version {version} until {expires:u}", cancellationToken);
         return new LeaseGrant(

@@ -1,0 +1,45 @@
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Data.Sqlite;
+using Microsoft.Extensions.DependencyInjection;
+
+namespace Nacre.Server.Tests;
+
+/// <summary>A server that answers as a test wants.</summary>
+internal sealed class HostilePeer : IAsyncDisposable
+{
+    private readonly WebApplication app;
+
+    private HostilePeer(WebApplication app) => this.app = app;
+
+    public Uri Url => new(app.Urls.Single());
+
+    public static async Task<HostilePeer> StartAsync(RequestDelegate answer)
+    {
+        var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
+        builder.WebHost.UseKestrelCore().UseUrls("http://127.0.0.1:0");
+        builder.Services.AddRouting();
+        var app = builder.Build();
+        app.Run(answer);
+        await app.StartAsync();
+        return new HostilePeer(app);
+    }
+
+    public ValueTask DisposeAsync() => app.DisposeAsync();
+}
+
+/// <summary>Looks at the server's database from outside.</summary>
+internal static class Sql
+{
+    public static object? Scalar(World world, string sql)
+    {
+        using var connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = Path.Combine(world.Data, "nacre.db"), Pooling = false }.ToString());
+        connection.Open();
+        using var command = connection.CreateCommand();
+#pragma warning disable CA2100 // the test's own text
+        command.CommandText = sql;
+#pragma warning restore CA2100
+        return command.ExecuteScalar();
+    }
+}
