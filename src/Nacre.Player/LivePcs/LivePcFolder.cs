@@ -47,6 +47,11 @@ internal sealed class LivePcFolder
         set => DurableFile.Write(ManifestPath, System.Text.Encoding.ASCII.GetBytes(value!));
     }
 
+    /// <summary>Whether a start with this layer has succeeded: only before that may the guest format its disk whatever is on it.</summary>
+    public bool IsInUse(string layer) => File.Exists(Volume(layer) + ".in-use");
+
+    public void SetInUse(string layer) => DurableFile.Write(Volume(layer) + ".in-use", []);
+
     private string GrantPath => Path.Combine(Root, "lease.json");
 
     private string ManifestPath => Path.Combine(Root, "release.jws");

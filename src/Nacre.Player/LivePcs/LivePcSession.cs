@@ -121,6 +121,12 @@ public sealed class LivePcSession : IDisposable
                 paths.Accelerator, kernel.Path, () => Report(LivePcPhase.Accelerator, "finding out whether KVM really works here"), stopping.Token).ConfigureAwait(false);
             status = status with { Accelerator = accelerator };
             Report(LivePcPhase.Booting, "starting the guest");
+            var fresh = UserLayers.Select(layer => layer.Layer).Where(layer => !folder.IsInUse(layer)).ToArray();
+            if (fresh.Length > 0)
+            {
+                commandLine += $" nacre.fresh={string.Join(',', fresh)}";
+            }
+
             await using var qemu = Qemu.Start(Machine(accelerator, kernel, initramfs, commandLine));
             DurableFile.Write(folder.QemuProcess, System.Text.Encoding.ASCII.GetBytes($"{qemu.ProcessId}"));
             using var guest = new GuestAgent(Qemu.AgentSocket(folder.Sockets));
@@ -128,6 +134,7 @@ public sealed class LivePcSession : IDisposable
             try
             {
                 await WaitForGuestAsync(qemu).ConfigureAwait(false);
+                Array.ForEach(fresh, folder.SetInUse);
                 await StayAsync(qemu).ConfigureAwait(false);
             }
             finally
