@@ -54,6 +54,9 @@ internal sealed class OpenedLease
         return folder.Grant is { } kept ? Open(kept, identity, folder.Name, time, offline) : throw offline;
     }
 
+    /// <summary>Whether this lease lets the device start that release.</summary>
+    public bool Covers(int version) => manifests.ContainsKey(version);
+
     /// <summary>The verified manifest of a release that this lease covers.</summary>
     public (ReleaseManifest Manifest, string Signed) Release(int version) => manifests.TryGetValue(version, out var found)
         ? found

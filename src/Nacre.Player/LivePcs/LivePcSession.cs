@@ -153,10 +153,11 @@ public sealed class LivePcSession : IDisposable
             ? Jws.VerifyClaims<ReleaseManifest>(signed, key, ErrorCatalogue.ReleaseNotAuthentic, ReleaseManifest.Type).Version
             : (int?)null;
         var lease = await OpenedLease.TakeAsync(identity, folder, installed, time, stopping.Token).ConfigureAwait(false);
+        // A channel that was moved back takes the newer release away: what the lease does not cover does not start.
         status = status with
         {
             Image = lease.Claims.Image,
-            Version = installed ?? lease.Claims.Version,
+            Version = installed is { } version && lease.Covers(version) ? version : lease.Claims.Version,
             Offline = lease.OfflineBecause is not null,
             LeaseEnds = lease.Ends,
         };
@@ -173,7 +174,7 @@ public sealed class LivePcSession : IDisposable
         Report(LivePcPhase.Release, "fetching the kernel");
         var kernel = new MemoryFile("kernel", await reader.ReadAllAsync("kernel", MaxKernelBytes, stopping.Token).ConfigureAwait(false));
         var initramfs = new MemoryFile("initramfs", await reader.ReadAllAsync("initramfs", MaxInitramfsBytes, stopping.Token).ConfigureAwait(false));
-        if (folder.InstalledManifest is null)
+        if (folder.InstalledManifest != signed)
         {
             folder.InstalledManifest = signed;
         }

@@ -144,7 +144,7 @@ internal sealed class Qemu : IAsyncDisposable
         process.Dispose();
     }
 
-    private static List<string> Arguments(MachineOptions options)
+    internal static List<string> Arguments(MachineOptions options)
     {
         static string Path(string path) => path.Replace(",", ",,", StringComparison.Ordinal);
 

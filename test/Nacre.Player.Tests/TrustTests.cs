@@ -1,0 +1,105 @@
+using System.Security.Cryptography;
+using Nacre.Contracts;
+using Nacre.Player.Leases;
+using Nacre.Player.LivePcs;
+using Nacre.Player.Machines;
+using Nacre.Testing;
+using Nacre.Volumes;
+using Xunit;
+
+namespace Nacre.Player.Tests;
+
+public sealed class TrustTests
+{
+    private static readonly ReleaseManifest Manifest = new(1, "desk", 3, 0, "", 10, new SegmentReference(new string('a', 32), 10, ""), []);
+
+    [Fact]
+    public void A_release_is_taken_only_from_the_publisher_for_its_image_and_in_a_known_format()
+    {
+        using var publisher = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        using var stranger = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        var trusted = PublicKeys.From(publisher);
+        ErrorKind Refusal(ReleaseManifest manifest, ECDsa key, string type = ReleaseManifest.Type) =>
+            Assert.Throws<NacreException>(() => OpenedLease.VerifyManifest(Jws.SignClaims(manifest, key, type), trusted, "desk")).Kind;
+        Assert.Equal(3, OpenedLease.VerifyManifest(Jws.SignClaims(Manifest, publisher, ReleaseManifest.Type), trusted, "desk").Version);
+        Assert.Equal(ErrorCatalogue.ReleaseNotAuthentic, Refusal(Manifest, stranger));
+        Assert.Equal(ErrorCatalogue.ReleaseNotAuthentic, Refusal(Manifest with { Image = "other" }, publisher));
+        Assert.Equal(ErrorCatalogue.Unsupported, Refusal(Manifest with { Format = 2 }, publisher));
+        Assert.Equal(ErrorCatalogue.ReleaseNotAuthentic, Refusal(Manifest, publisher, DeviceToken.LeaseType));
+    }
+
+    [Fact]
+    public void Every_error_of_a_volume_has_a_meaning_for_people()
+    {
+        foreach (var kind in Enum.GetValues<VolumeErrorKind>())
+        {
+            Assert.Contains("data", VolumeErrors.OfVolume(new VolumeException(kind, "x"), "data").Message, StringComparison.Ordinal);
+            Assert.NotEmpty(VolumeErrors.OfRelease(new VolumeException(kind, "x")).Kind.Hint);
+        }
+    }
+
+    [Fact]
+    public void QEMU_is_confined_has_no_network_and_knows_only_the_disks_it_is_given()
+    {
+        var arguments = string.Join(' ', Qemu.Arguments(new MachineOptions
+        {
+            Name = "x",
+            Accelerator = "tcg",
+            Kernel = "/k",
+            Initramfs = "/i",
+            CommandLine = "quiet",
+            NbdSocket = "/n",
+            Disks = [new GuestDisk("nacre-system", "system", true), new GuestDisk("nacre-data", "data", false)],
+            Memory = 512,
+            Processors = 1,
+            Sockets = "/s,t",
+        }));
+        Assert.Contains("-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny", arguments, StringComparison.Ordinal);
+        Assert.Contains("-nodefaults -no-user-config", arguments, StringComparison.Ordinal);
+        Assert.DoesNotContain("-netdev", arguments, StringComparison.Ordinal);
+        Assert.DoesNotContain("-nic", arguments, StringComparison.Ordinal);
+        Assert.DoesNotContain("virtio-net", arguments, StringComparison.Ordinal);
+        Assert.Contains("path=/s,,t/", arguments, StringComparison.Ordinal);
+        Assert.Contains("\"read-only\":true", arguments, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_renewed_layer_is_blank_and_what_it_held_is_deleted()
+    {
+        using var folder = new TemporaryDirectory();
+        var directory = folder["scratch"];
+        var content = new byte[4096];
+        content.AsSpan().Fill(7);
+        await using (var volumes = new OpenVolumes())
+        {
+            volumes.Renew("scratch", directory, 1 << 30);
+            await volumes.Exports["scratch"].WriteAsync(0, content, true, TestContext.Current.CancellationToken);
+        }
+
+        Assert.Empty(Directory.GetFileSystemEntries(folder.Path));
+        Directory.CreateDirectory(directory);
+        await File.WriteAllBytesAsync(Path.Combine(directory, "left-by-a-killed-player"), content, TestContext.Current.CancellationToken);
+        await using (var volumes = new OpenVolumes())
+        {
+            volumes.Renew("scratch", directory, 1 << 30);
+            var read = new byte[4096];
+            await volumes.Exports["scratch"].ReadAsync(0, read, TestContext.Current.CancellationToken);
+            Assert.All(read, value => Assert.Equal(0, value));
+        }
+
+        Assert.Empty(Directory.GetFileSystemEntries(folder.Path));
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("../up")]
+    [InlineData("a/b")]
+    [InlineData("UPPER")]
+    [InlineData("a\0b")]
+    public void A_name_can_not_leave_the_players_folder(string name)
+    {
+        using var folder = new TemporaryDirectory();
+        Environment.SetEnvironmentVariable("NACRE_HOME", folder.Path);
+        Assert.Equal(ErrorCatalogue.NameInvalid, Assert.Throws<NacreException>(() => new LivePcFolder(PlayerPaths.Open(), name)).Kind);
+    }
+}
