@@ -89,7 +89,7 @@ public sealed class MainJobTests
         await organisation.InGuestAsync(
             "systemd-run -q --unit=counter sh -c 'i=0; while :; do i=$((i+1)); echo $i > /home/user/count.new; sync /home/user/count.new; mv /home/user/count.new /home/user/count; sync /home/user; head -c 300000 /dev/urandom > /home/user/bulk.$((i%20)); echo $i > /run/flushed; done'");
         var flushed = 0;
-        for (var limit = Stopwatch.StartNew(); flushed < 5; await Task.Delay(200))
+        for (var limit = Stopwatch.StartNew(); flushed < 5; await Task.Delay(200, TestContext.Current.CancellationToken))
         {
             Assert.True(limit.Elapsed < TimeSpan.FromMinutes(2));
             _ = int.TryParse((await organisation.InGuestAsync("cat /run/flushed 2>/dev/null || echo 0")).TrimEnd(), out flushed);

@@ -101,11 +101,11 @@ public sealed class GuestAgentTests : IDisposable
     }
 
     [Fact]
-    public void The_console_can_not_move_the_terminal_and_keeps_only_its_end()
+    public async Task The_console_can_not_move_the_terminal_and_keeps_only_its_end()
     {
         var tail = new ConsoleTail(20);
         using var stream = new MemoryStream(Encoding.ASCII.GetBytes("lost lost lost \u001b[2J\u001b[31mred\u001b]0;t\u0007\rline\n"));
-        tail.FillAsync(stream).GetAwaiter().GetResult();
+        await tail.FillAsync(stream);
         var text = tail.ToString();
         Assert.DoesNotContain('\u001b', text);
         Assert.DoesNotContain('\r', text);
