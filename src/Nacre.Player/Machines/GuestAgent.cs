@@ -2,6 +2,7 @@ using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Text.Json.Serialization;
 using Nacre.Contracts;
 
 namespace Nacre.Player.Machines;
@@ -20,6 +21,16 @@ internal sealed class GuestAgent : IDisposable
 {
     private const int MaxLine = 64 * 1024 * 1024;
     private static readonly TimeSpan AnswerLimit = TimeSpan.FromSeconds(60);
+
+    private sealed record StartedCommand([property: JsonPropertyName("pid"), JsonRequired] long Pid);
+
+    private sealed record CommandStatus(
+        [property: JsonPropertyName("exited"), JsonRequired] bool Exited,
+        [property: JsonPropertyName("exitcode")] int? ExitCode,
+        [property: JsonPropertyName("signal")] int? Signal,
+        [property: JsonPropertyName("out-data")] byte[]? Output,
+        [property: JsonPropertyName("err-data")] byte[]? Error);
+
     private readonly string socketPath;
     private readonly SemaphoreSlim turn = new(1, 1);
     private JsonLines? lines;
@@ -73,14 +84,14 @@ internal sealed class GuestAgent : IDisposable
         }
 
         var started = await CommandAsync("guest-exec", request, cancellationToken).ConfigureAwait(false);
-        var process = started?["pid"]?.GetValue<long>() ?? throw Odd("guest-exec");
+        var process = Read<StartedCommand>(started, "guest-exec").Pid;
         for (var pause = 20; ; pause = Math.Min(pause * 2, 500))
         {
-            var status = await CommandAsync("guest-exec-status", new JsonObject { ["pid"] = process }, cancellationToken).ConfigureAwait(false);
-            if (status?["exited"]?.GetValue<bool>() ?? throw Odd("guest-exec-status"))
+            var answer = await CommandAsync("guest-exec-status", new JsonObject { ["pid"] = process }, cancellationToken).ConfigureAwait(false);
+            var status = Read<CommandStatus>(answer, "guest-exec-status");
+            if (status.Exited)
             {
-                var code = status["exitcode"]?.GetValue<int>() ?? 128 + (status["signal"]?.GetValue<int>() ?? 0);
-                return new GuestCommandResult(code, Bytes(status["out-data"]), Bytes(status["err-data"]));
+                return new GuestCommandResult(status.ExitCode ?? 128 + (status.Signal ?? 0), status.Output ?? [], status.Error ?? []);
             }
 
             await Task.Delay(TimeSpan.FromMilliseconds(pause), cancellationToken).ConfigureAwait(false);
@@ -110,15 +121,17 @@ internal sealed class GuestAgent : IDisposable
 
     private static NacreException Odd(string command) => new(ErrorCatalogue.GuestFailed, $"the guest's agent answered '{command}' with something else");
 
-    private static byte[] Bytes(JsonNode? base64)
+    /// <summary>Reads an answer as what it should be.</summary>
+    private static T Read<T>(JsonNode? untrustedAnswer, string command)
+        where T : class
     {
         try
         {
-            return base64 is null ? [] : Convert.FromBase64String(base64.GetValue<string>());
+            return untrustedAnswer.Deserialize<T>() ?? throw Odd(command);
         }
-        catch (FormatException)
+        catch (Exception exception) when (exception is JsonException or InvalidOperationException)
         {
-            throw Odd("guest-exec-status");
+            throw Odd(command);
         }
     }
 
@@ -137,7 +150,7 @@ internal sealed class GuestAgent : IDisposable
             await lines!.WriteAsync(new JsonObject { ["execute"] = command, ["arguments"] = arguments }, limit.Token).ConfigureAwait(false);
             var reply = await lines.ReadAsync(limit.Token).ConfigureAwait(false) ?? throw new IOException("the guest's agent is gone");
             return reply["error"] is { } error
-                ? throw new NacreException(ErrorCatalogue.GuestFailed, $"the guest refused '{command}': {error["desc"]}")
+                ? throw new NacreException(ErrorCatalogue.GuestFailed, $"the guest refused '{command}': {error}")
                 : reply["return"];
         }
         catch (Exception exception) when (exception is IOException or SocketException or JsonException or InvalidOperationException
