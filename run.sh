@@ -1,0 +1,152 @@
+#!/usr/bin/env bash
+# The main job on real input: builds a golden image, publishes it, streams it into a LivePC, infects it, puts it back, updates it and runs it
+# without the server. Leaves server and LivePC running until Ctrl-C.
+#   ./run.sh             with the desktop (first run: downloads about 700 MB of Debian packages)
+#   ./run.sh --minimal   with a Debian without a desktop (quick)
+#   ./run.sh --check     ends by itself: exit code 0 where every step did what it should
+# Works in artifacts/run (NACRE_RUN_DIR changes that); built images are kept there and used again.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=scripts/setup.sh
+. "$here/scripts/setup.sh"
+image=debian-desktop check=
+for option in "$@"; do
+  case "$option" in
+  --minimal) image=debian-minimal ;;
+  --check) check=1 ;;
+  -h|--help) sed -n '2,8p' "$0" | cut -c3-; exit 0 ;;
+  *) die "unknown option '$option'" "./run.sh --help" ;;
+  esac
+done
+memory=2048
+[ "$image" = debian-desktop ] || memory=1024
+work=${NACRE_RUN_DIR:-$root/artifacts/run}
+golden=$work/golden
+state=$work/$image
+url=http://127.0.0.1:${NACRE_RUN_PORT:-8420}
+export NACRE_ADMIN_HOME=$state/admin NACRE_HOME=$state/device
+
+bold= plain=
+[ ! -t 2 ] || bold=$(printf '\033[1m') plain=$(printf '\033[0m')
+step() { say "${bold}== $*${plain}"; }
+nacre() { "$nacre_program" "$@"; }
+guest() { nacre livepc exec office -- /bin/sh -c "$1" </dev/null; }
+expect() { # expect WHAT WANT HAVE
+  if [ "$2" = "$3" ]; then say "   ok: $1"; else die "$1: expected '$2', found '$3'"; fi
+}
+
+server=
+stop_server() { [ -z "$server" ] || { kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; }; server=; }
+finish() {
+  local code=$?
+  trap - EXIT INT TERM
+  [ ! -e "$NACRE_HOME/device.json" ] || nacre livepc stop office >/dev/null 2>&1 || true
+  stop_server
+  exit "$code"
+}
+start_server() {
+  nacre server --listen "$url" --data "$state/server" >"$state/server.log" 2>&1 &
+  server=$!
+  for _ in $(seq 300); do
+    (exec 3<>"/dev/tcp/127.0.0.1/${url##*:}") 2>/dev/null && return 0
+    kill -0 "$server" 2>/dev/null || { cat "$state/server.log" >&2; die "the server did not start" "another port: NACRE_RUN_PORT=8500 ./run.sh"; }
+    sleep 0.1
+  done
+  die "the server does not answer" "see $state/server.log"
+}
+# build RECIPE NAME: builds a golden image, unless the same recipe was built by the same builder before.
+build() {
+  local key
+  key=$(cat "$1" $(find "$root/guest" "$root/src/Nacre.Images/Building" -type f | sort) | sha256sum | cut -c1-16)
+  built=$golden/$2-$key
+  [ -d "$built" ] || nacre image build "$1" --output "$built"
+}
+wait_until_complete() {
+  until nacre livepc status office | tee "$state/status" | grep -q '^complete'; do sleep 2; done
+  sed 's/^/   /' "$state/status" >&2
+}
+wait_for_desktop() {
+  [ "$image" = debian-desktop ] || return 0
+  say "   waiting for the desktop to be drawn"
+  for _ in $(seq 300); do
+    if [ "$(guest 'pgrep -c "^(xfdesktop|xfce4-panel)$" || true')" -ge 2 ] 2>/dev/null; then sleep 15; return 0; fi
+    sleep 2
+  done
+  die "the desktop did not appear" "look: ./nacre livepc screenshot office screen.png"
+}
+
+step "Set-up"
+# shellcheck disable=SC2046
+need_packages qemu-system-x86 mmdebstrap erofs-utils zstd $([ "$(id -u)" = 0 ] || echo uidmap)
+build_nacre
+mkdir -p "$golden"
+trap finish EXIT
+trap 'exit 130' INT TERM
+[ ! -e "$NACRE_HOME/device.json" ] || nacre livepc stop office >/dev/null 2>&1 || true
+rm -rf "$state"
+mkdir -p "$state"
+
+step "1. Build the golden image $image"
+build "$root/recipes/$image.yaml" "$image"
+
+step "2. Start the server; publish the image; define the LivePC 'office' for alice"
+start_server
+nacre login "$url" --token-file "$state/server/admin-token"
+nacre user add alice --display-name Alice
+nacre image publish "$built" --channel stable
+nacre livepc create office --image "$image"
+nacre livepc entitle office alice
+
+step "3. An empty device enrols and starts by streaming"
+nacre device enrol "$url" "$(nacre device code alice 2>/dev/null)" --name "a private laptop"
+nacre livepc start office --memory "$memory" --timeout 30
+wait_for_desktop
+nacre livepc screenshot office "$state/desktop.png"
+
+step "4. The user writes a report; something changes the system"
+canary=canary-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+guest "echo $canary > /home/user/report.txt && chown user: /home/user/report.txt"
+guest "cp /bin/true /usr/bin/forbidden; echo '* * * * * root /usr/bin/forbidden' > /etc/cron.d/forbidden; echo infected >> /etc/issue; sync"
+expect "the intruder is there" yes "$(guest 'test -x /usr/bin/forbidden && test -e /etc/cron.d/forbidden && grep -q infected /etc/issue && echo yes || echo no')"
+
+step "5. Rejuvenate"
+nacre livepc rejuvenate office --memory "$memory" --timeout 30
+expect "the report is still there" "$canary" "$(guest 'cat /home/user/report.txt')"
+expect "the program is gone" gone "$(guest 'test -e /usr/bin/forbidden && echo there || echo gone')"
+expect "the cron job is gone" gone "$(guest 'test -e /etc/cron.d/forbidden && echo there || echo gone')"
+expect "the changed file is as it was" 0 "$(guest 'grep -c infected /etc/issue || true')"
+
+step "6. Release 2: one more package, one changed file"
+build "$root/testdata/recipes/$image-2.yaml" "$image-2"
+nacre image publish "$built" --channel stable
+wait_until_complete
+nacre livepc update office
+nacre livepc stop office
+nacre livepc start office --memory "$memory" --timeout 30
+package=$([ "$image" = debian-desktop ] && echo galculator || echo tree)
+expect "the new package is there" yes "$(guest "command -v $package >/dev/null && echo yes || echo no")"
+expect "the changed file is there" "Debian 12, second release" "$(guest 'cat /etc/issue')"
+expect "the report is still there" "$canary" "$(guest 'cat /home/user/report.txt')"
+wait_until_complete
+
+step "7. Without the server"
+nacre livepc stop office
+stop_server
+nacre livepc start office --memory "$memory" --timeout 30
+expect "the report is still there" "$canary" "$(guest 'cat /home/user/report.txt')"
+
+step "8. Nothing of it lies in the clear on the device or the server"
+expect "files that hold the canary" 0 "$(grep -rlaF --devices=skip "$canary" "$state/device" "$state/server" | wc -l)"
+
+wait_for_desktop
+nacre livepc screenshot office "$state/desktop-2.png"
+start_server
+say ""
+say "${bold}All steps done.${plain}"
+[ -z "$check" ] || exit 0
+say "server:     $url  (API: $url/openapi/v1.json; data: $state/server)"
+nacre livepc console office >&2
+say "pictures:   $state/desktop.png, $state/desktop-2.png"
+say "command:    NACRE_HOME=$NACRE_HOME NACRE_ADMIN_HOME=$NACRE_ADMIN_HOME ./nacre livepc status office"
+say "Ctrl-C stops the LivePC and the server."
+while :; do sleep 3600 & wait $!; done
