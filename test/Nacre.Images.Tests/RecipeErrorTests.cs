@@ -32,13 +32,13 @@ public sealed class RecipeErrorTests
         { Head + "kernel: {package: linux-image-amd64, cmdline: 'a\"b'}\n", 4, 47, "kernel.cmdline" },
         { Head + "files:\n  - {path: etc/a, content: x}\n", 5, 12, "files[0].path" },
         { Head + "files:\n  - {path: /etc/../a, content: x}\n", 5, 12, "files[0].path" },
-        { Head + "files:\n  - {path: /a, content: x, source: y}\n", 5, 37, "files[0].content" },
+        { Head + "files:\n  - {path: /a, content: x, source: y}\n", 5, 36, "files[0].content" },
         { Head + "files:\n  - {path: /a}\n", 5, 5, "files[0].content" },
         { Head + "files:\n  - {path: /a, source: nothing-here}\n", 5, 24, "files[0].source" },
         { Head + "files:\n  - {path: /a, source: ../secret}\n", 5, 24, "files[0].source" },
         { Head + "files:\n  - {path: /a, source: /etc/passwd}\n", 5, 24, "files[0].source" },
-        { Head + "files:\n  - {path: /a, content: x, mode: 999}\n", 5, 36, "files[0].mode" },
-        { Head + "files:\n  - {path: /a, content: x, owner: 'a;b'}\n", 5, 37, "files[0].owner" },
+        { Head + "files:\n  - {path: /a, content: x, mode: 999}\n", 5, 34, "files[0].mode" },
+        { Head + "files:\n  - {path: /a, content: x, owner: 'a;b'}\n", 5, 35, "files[0].owner" },
         { Head + "users:\n  - {name: root}\n", 5, 12, "users[0].name" },
         { Head + "users:\n  - {name: 'x y'}\n", 5, 12, "users[0].name" },
         { Head + "users:\n  - {name: a, password: secret}\n", 5, 25, "users[0].password" },
@@ -87,7 +87,7 @@ public sealed class RecipeErrorTests
         Assert.Contains("larger than", Assert.Single(Fail(Head + "#" + new string('x', 2 << 20)).Errors).Message, StringComparison.Ordinal);
 
     [Fact]
-    public void Text_that_is_not_yaml_is_refused_with_its_place() => Assert.Equal(2, Assert.Single(Fail("name: a\nb: [c\n").Errors, error => error.Message.StartsWith("not YAML", StringComparison.Ordinal)).Line, 1.0);
+    public void Text_that_is_not_yaml_is_refused_with_its_place() => Assert.Equal(2, Assert.Single(Fail("name: a\nb: ]c\n").Errors, error => error.Message.StartsWith("not YAML", StringComparison.Ordinal)).Line);
 
     [Fact]
     public void A_source_through_a_symbolic_link_is_refused()
