@@ -24,6 +24,9 @@ public static class ImageBuilder
         ("chroot", "coreutils"), ("setsid", "util-linux"),
     ];
 
+    /// <summary>Where administrators' programs are, on the PATH or not.</summary>
+    private static readonly ImmutableArray<string> SystemFolders = ["/usr/sbin", "/sbin"];
+
     /// <summary>For what records dates while packages are configured; the image's own date is that of its newest package.</summary>
     private const long EpochWhileInstalling = 1_704_067_200;
 
@@ -47,7 +50,7 @@ public static class ImageBuilder
         }
 
         var searchPath = Environment.GetEnvironmentVariable("PATH") ?? "/usr/bin:/bin";
-        RequirePrograms(searchPath);
+        RequirePrograms(searchPath, SystemFolders);
         var output = Path.TrimEndingDirectorySeparator(Path.GetFullPath(outputDirectory));
         if (Path.Exists(output))
         {
@@ -162,9 +165,10 @@ public static class ImageBuilder
         return environment;
     }
 
-    private static void RequirePrograms(string searchPath)
+    /// <summary>Fails with the packages to install if a program is neither on the path nor in <paramref name="systemFolders"/>.</summary>
+    internal static void RequirePrograms(string searchPath, ImmutableArray<string> systemFolders)
     {
-        var missing = Programs.Where(item => ProcessTree.Find(item.Program, searchPath) is null).ToList();
+        var missing = Programs.Where(item => ProcessTree.Find(item.Program, searchPath, systemFolders) is null).ToList();
         if (missing.Count > 0)
         {
             throw new ImageBuildException(

@@ -6,9 +6,9 @@ namespace Nacre.Images.Building;
 /// <summary>Runs one program with its output as lines; cancellation ends the program and all it started.</summary>
 internal static class ProcessTree
 {
-    /// <summary>The full path of <paramref name="program"/>, looked for on the PATH and in the sbin folders; null where it is not.</summary>
-    internal static string? Find(string program, string searchPath) =>
-        searchPath.Split(':').Append("/usr/sbin").Append("/sbin")
+    /// <summary>The full path of <paramref name="program"/>, looked for on the search path and in further folders; null where it is not.</summary>
+    internal static string? Find(string program, string searchPath, IEnumerable<string> folders) =>
+        searchPath.Split(':').Concat(folders)
             .Where(folder => folder.Length > 0)
             .Select(folder => Path.Combine(folder, program))
             .FirstOrDefault(File.Exists);

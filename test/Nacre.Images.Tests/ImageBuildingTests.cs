@@ -1,0 +1,144 @@
+using System.Diagnostics;
+using System.Security.Cryptography;
+using Nacre.Images.Building;
+using Nacre.Images.Recipes;
+using Nacre.Testing;
+using Xunit;
+
+namespace Nacre.Images.Tests;
+
+public sealed class ImageBuildingTests
+{
+    private const string Hostile = "x'; touch /tmp/nacre-injected; $(id) `id` \"\\ \n#";
+
+    private static string Repository
+    {
+        get
+        {
+            var folder = new DirectoryInfo(AppContext.BaseDirectory);
+            while (!File.Exists(Path.Combine(folder.FullName, "Nacre.slnx")))
+            {
+                folder = folder.Parent!;
+            }
+
+            return folder.FullName;
+        }
+    }
+
+    [Theory]
+    [InlineData("debian-minimal")]
+    [InlineData("debian-desktop")]
+    public void The_shipped_recipes_are_valid(string name) =>
+        Assert.Equal(name, RecipeParser.Parse(Path.Combine(Repository, "recipes", name + ".yaml")).Name);
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("plain")]
+    [InlineData("it's")]
+    [InlineData(Hostile)]
+    public async Task A_quoted_value_is_one_word_with_the_same_bytes(string value)
+    {
+        var start = new ProcessStartInfo("/bin/sh", ["-c", $"printf '%s.' {RecipeSteps.Quote(value)}"]) { RedirectStandardOutput = true };
+        using var shell = Process.Start(start)!;
+        Assert.Equal(value + ".", await shell.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken));
+    }
+
+    [Fact]
+    public async Task Nothing_of_a_recipe_reaches_a_shell_unquoted()
+    {
+        using var folder = new TemporaryDirectory();
+        var recipe = new Recipe
+        {
+            Name = "a",
+            HostName = Hostile,
+            Locale = Hostile,
+            TimeZone = Hostile,
+            Users = [new RecipeUser { Name = Hostile, FullName = Hostile, Shell = Hostile, Groups = [Hostile], PasswordHash = Hostile, Autologin = true }],
+            Files = [new RecipeFile { Path = "/" + Hostile, Owner = Hostile, Content = [1] }],
+            EnabledServices = [Hostile],
+            DisabledServices = [Hostile],
+            Scripts = [new RecipeScript { Name = Hostile, Run = "true" }],
+        };
+        RecipeSteps.Write(recipe, folder.Path);
+
+        // Outside quotes nothing of the hostile value is left: take the quoted words out and look.
+        var script = await File.ReadAllTextAsync(folder["recipe.sh"], TestContext.Current.CancellationToken);
+        var bare = script.Replace(RecipeSteps.Quote(Hostile), "W", StringComparison.Ordinal).Replace(RecipeSteps.Quote("/" + Hostile), "W", StringComparison.Ordinal);
+        Assert.DoesNotContain("nacre-injected", bare, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Hooks_are_the_same_text_for_every_recipe()
+    {
+        static IEnumerable<string> Hooks(Recipe recipe) =>
+            ImageBuilder.ArgumentsOf(recipe, []).Where(argument => argument.Contains("hook=", StringComparison.Ordinal));
+        var hostile = new Recipe { Name = Hostile, HostName = Hostile, Base = new RecipeBase { Suite = Hostile } };
+        Assert.Equal(Hooks(new Recipe()), Hooks(hostile));
+    }
+
+    [Fact]
+    public void Only_debian_archives_of_the_suite_are_taken_from_the_machine()
+    {
+        using var apt = new TemporaryDirectory();
+        Directory.CreateDirectory(apt["sources.list.d"]);
+        File.WriteAllText(apt["sources.list"], "# deb http://no/debian bookworm main\ndeb [arch=amd64 signed-by=/k.gpg] http://one/debian bookworm main contrib\ndeb http://one/debian trixie main\n");
+        File.WriteAllText(apt["sources.list.d/a.sources"], "Types: deb deb-src\nURIs: http://two/debian\nSuites: bookworm\n bookworm-updates\nSigned-By: /k.gpg\n\nEnabled: no\nTypes: deb\nURIs: http://three/debian\nSuites: bookworm\n");
+        File.WriteAllText(apt["sources.list.d/b.list"], "deb https://packages.vendor.example/apt bookworm main\n");
+        Assert.Equal(
+            [
+                "deb [signed-by=/k.gpg] http://one/debian bookworm main",
+                "deb [signed-by=/k.gpg] http://two/debian bookworm main",
+                "deb [signed-by=/k.gpg] http://two/debian bookworm-updates main",
+            ],
+            AptSources.ForSuite(apt.Path, "bookworm", ["main"]));
+    }
+
+    [Fact]
+    public void A_missing_program_is_named_with_its_package()
+    {
+        var exception = Assert.Throws<ImageBuildException>(() => ImageBuilder.RequirePrograms("", []));
+        Assert.Equal(ImageBuildFailure.MissingProgram, exception.Failure);
+        Assert.Contains("erofs-utils", exception.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_failed_step_shows_the_log_and_leaves_no_output()
+    {
+        Require.Tool("mmdebstrap");
+        Require.Tool("mkfs.erofs");
+        using var folder = new TemporaryDirectory();
+        var path = folder["recipe.yaml"];
+        await File.WriteAllTextAsync(path, "name: a\nbase: {suite: bookworm, mirror: 'http://127.0.0.1:1/debian'}\n", TestContext.Current.CancellationToken);
+        var exception = await Assert.ThrowsAsync<ImageBuildException>(() => BuildAsync(path, folder["out"], folder["debs"]));
+        Assert.Equal(ImageBuildFailure.StepFailed, exception.Failure);
+        Assert.Contains(exception.LogFile!, exception.Message, StringComparison.Ordinal);
+        Assert.False(Path.Exists(folder["out"]));
+        Assert.True(File.Exists(exception.LogFile));
+    }
+
+    [Fact]
+    [Trait("lane", "long")]
+    public async Task The_same_recipe_gives_the_same_bytes()
+    {
+        Require.Tool("mmdebstrap");
+        Require.Tool("mkfs.erofs");
+        using var folder = new TemporaryDirectory();
+        var recipe = Path.Combine(Repository, "recipes", "debian-minimal.yaml");
+        var cache = new BuildOptions().PackageCache;
+        await BuildAsync(recipe, folder["one"], cache);
+        await BuildAsync(recipe, folder["two"], cache);
+        foreach (var name in new[] { "kernel", "initramfs", "system.erofs", "image.json" })
+        {
+            Assert.Equal(await HashAsync(Path.Combine(folder["one"], name)), await HashAsync(Path.Combine(folder["two"], name)));
+        }
+    }
+
+    private static Task<BuiltImage> BuildAsync(string recipe, string output, string cache) => ImageBuilder.BuildAsync(
+        RecipeParser.Parse(recipe), output, new BuildOptions { PackageCache = cache }, new Progress<BuildProgress>(), TestContext.Current.CancellationToken);
+
+    private static async Task<string> HashAsync(string path)
+    {
+        await using var stream = File.OpenRead(path);
+        return $"{Path.GetFileName(path)} {Convert.ToHexStringLower(await SHA256.HashDataAsync(stream, TestContext.Current.CancellationToken))}";
+    }
+}
