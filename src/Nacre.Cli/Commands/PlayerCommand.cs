@@ -33,6 +33,7 @@ internal static partial class PlayerCommand
             try
             {
                 using var session = new LivePcSession(PlayerPaths.Open(), parsed.GetValue(name)!, options, Report, TimeProvider.System);
+                SendErrorsTo(session.LogFile);
                 await session.RunAsync(cancellationToken);
                 return 0;
             }
@@ -66,6 +67,17 @@ internal static partial class PlayerCommand
             // The command that started this player has ended.
         }
     }
+
+    /// <summary>Whoever started this player may wait until its error stream ends, so the player does not keep it.</summary>
+    private static void SendErrorsTo(string file)
+    {
+        const int StandardError = 2;
+        using var log = File.OpenHandle(file, FileMode.Create, FileAccess.Write, FileShare.ReadWrite);
+        _ = Duplicate((int)log.DangerousGetHandle(), StandardError);
+    }
+
+    [LibraryImport("libc", EntryPoint = "dup2")]
+    private static partial int Duplicate(int descriptor, int other);
 
     [LibraryImport("libc", EntryPoint = "setsid")]
     private static partial int SetSession();

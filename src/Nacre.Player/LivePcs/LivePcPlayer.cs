@@ -57,7 +57,8 @@ public sealed class LivePcPlayer
         }
 
         var names = entitled.Select(livePc => livePc.Name)
-            .Concat(Directory.Exists(paths.LivePcs) ? Directory.GetDirectories(paths.LivePcs).Select(folder => Path.GetFileName(folder)!) : [])
+            .Concat(Directory.Exists(paths.LivePcs) ? Directory.GetDirectories(paths.LivePcs).Select(folder => Path.GetFileName(folder)!)
+                .Where(name => new LivePcFolder(paths, name).InstalledManifest is not null) : [])
             .Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal);
         var result = new List<LivePcSummary>();
         foreach (var name in names)

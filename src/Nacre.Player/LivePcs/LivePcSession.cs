@@ -70,8 +70,12 @@ public sealed class LivePcSession : IDisposable
         this.report = report;
         this.time = time;
         folder = new LivePcFolder(paths, name);
+        folder.Create();
         status = new LivePcStatus { Name = name };
     }
+
+    /// <summary>Where the player's own errors go; nothing of the guest's is ever in it.</summary>
+    public string LogFile => folder.Log;
 
     /// <summary>Runs the LivePC from its lease to its end.</summary>
     /// <param name="stop">Ends it: the guest is shut down.</param>
@@ -79,7 +83,6 @@ public sealed class LivePcSession : IDisposable
     public async Task RunAsync(CancellationToken stop)
     {
         using var registration = stop.Register(stopping.Cancel);
-        folder.Create();
         using var single = HoldLock();
         EndLeftOver();
         await using var control = new ControlSocket(folder.ControlSocket, HandleAsync);
