@@ -107,10 +107,12 @@ public sealed class LivePcPlayer
 
         using var process = new Process
         {
-            StartInfo = new ProcessStartInfo(playerCommand[0], playerCommand.Skip(1)) { RedirectStandardInput = true, RedirectStandardOutput = true },
+            // None of this process's streams: whoever reads them would wait for the player's end.
+            StartInfo = new ProcessStartInfo(playerCommand[0], playerCommand.Skip(1)) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true },
         };
         process.Start();
         process.StandardInput.Close();
+        var errors = process.StandardError.ReadToEndAsync(CancellationToken.None);
         using var cancelled = cancellationToken.Register(() => _ = StopQuietlyAsync(folder));
         while (await process.StandardOutput.ReadLineAsync(CancellationToken.None).ConfigureAwait(false) is { } line)
         {
@@ -132,7 +134,7 @@ public sealed class LivePcPlayer
         }
 
         cancellationToken.ThrowIfCancellationRequested();
-        throw new NacreException(ErrorCatalogue.Internal, $"the player of '{name}' ended without a word; its log is {folder.Log}");
+        throw new NacreException(ErrorCatalogue.Internal, $"the player of '{name}' ended without a word; its log is {folder.Log}\n{await errors.ConfigureAwait(false)}");
     }
 
     /// <summary>Shuts the LivePC down and returns when it has ended.</summary>
