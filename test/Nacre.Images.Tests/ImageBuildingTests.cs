@@ -77,6 +77,16 @@ public sealed class ImageBuildingTests
     }
 
     [Fact]
+    public void The_builders_own_apt_state_is_out_of_a_builds_reach()
+    {
+        // Once, finish emptied /tmp in the root and with it mmdebstrap's apt configuration; its clean-up then emptied the lists of the host.
+        var finish = File.ReadAllText(Path.Combine(Repository, "guest", "build", "finish"));
+        Assert.DoesNotContain(" /tmp/", finish, StringComparison.Ordinal);
+        Assert.Contains(ImageBuilder.ArgumentsOf(new Recipe(), []), argument =>
+            argument.StartsWith("--skip=", StringComparison.Ordinal) && argument.Contains("cleanup/apt", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void Only_debian_archives_of_the_suite_are_taken_from_the_machine()
     {
         using var apt = new TemporaryDirectory();

@@ -113,7 +113,8 @@ public static class ImageBuilder
         "--variant=apt",
         "--format=null",
         "--verbose",
-        "--skip=essential/unlink,download/empty",
+        // The root is thrown away, so nothing in it is cleaned up after the hooks.
+        "--skip=essential/unlink,download/empty,cleanup/apt,cleanup/reproducible",
         "--components=" + string.Join(',', recipe.Base.Components),
         "--include=" + string.Join(',', GuestPackages.Append(recipe.Kernel.Package).Concat(recipe.Packages).Distinct(StringComparer.Ordinal)),
         "--aptopt=Apt::Install-Recommends \"false\"",
