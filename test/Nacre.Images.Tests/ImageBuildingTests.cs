@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Security.Cryptography;
 using Nacre.Images.Building;
 using Nacre.Images.Recipes;
 using Nacre.Testing;
@@ -126,29 +125,6 @@ public sealed class ImageBuildingTests
         Assert.True(File.Exists(exception.LogFile));
     }
 
-    [Fact]
-    [Trait("lane", "long")]
-    public async Task The_same_recipe_gives_the_same_bytes()
-    {
-        Require.Tool("mmdebstrap");
-        Require.Tool("mkfs.erofs");
-        using var folder = new TemporaryDirectory();
-        var recipe = Path.Combine(Repository, "recipes", "debian-minimal.yaml");
-        var cache = new BuildOptions().PackageCache;
-        await BuildAsync(recipe, folder["one"], cache);
-        await BuildAsync(recipe, folder["two"], cache);
-        foreach (var name in new[] { "kernel", "initramfs", "system.erofs", "image.json" })
-        {
-            Assert.Equal(await HashAsync(Path.Combine(folder["one"], name)), await HashAsync(Path.Combine(folder["two"], name)));
-        }
-    }
-
     private static Task<BuiltImage> BuildAsync(string recipe, string output, string cache) => ImageBuilder.BuildAsync(
         RecipeParser.Parse(recipe), output, new BuildOptions { PackageCache = cache }, new Progress<BuildProgress>(), TestContext.Current.CancellationToken);
-
-    private static async Task<string> HashAsync(string path)
-    {
-        await using var stream = File.OpenRead(path);
-        return $"{Path.GetFileName(path)} {Convert.ToHexStringLower(await SHA256.HashDataAsync(stream, TestContext.Current.CancellationToken))}";
-    }
 }
