@@ -35,20 +35,21 @@ expect() { # expect WHAT WANT HAVE
   if [ "$2" = "$3" ]; then say "   ok: $1"; else die "$1: expected '$2', found '$3'"; fi
 }
 
-server=
+server= waiter=
 stop_server() { [ -z "$server" ] || { kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; }; server=; }
 finish() {
   local code=$?
   trap - EXIT INT TERM
   [ ! -e "$NACRE_HOME/device.json" ] || nacre livepc stop office >/dev/null 2>&1 || true
   stop_server
+  [ -z "$waiter" ] || kill "$waiter" 2>/dev/null || true
   exit "$code"
 }
 start_server() {
   nacre server --listen "$url" --data "$state/server" >"$state/server.log" 2>&1 &
   server=$!
   for _ in $(seq 300); do
-    (exec 3<>"/dev/tcp/127.0.0.1/${url##*:}") 2>/dev/null && return 0
+    ! grep -q '^serving ' "$state/server.log" || return 0
     kill -0 "$server" 2>/dev/null || { cat "$state/server.log" >&2; die "the server did not start" "another port: NACRE_RUN_PORT=8500 ./run.sh"; }
     sleep 0.1
   done
@@ -69,7 +70,7 @@ wait_for_desktop() {
   [ "$image" = debian-desktop ] || return 0
   say "   waiting for the desktop to be drawn"
   for _ in $(seq 300); do
-    if [ "$(guest 'pgrep -c "^(xfdesktop|xfce4-panel)$" || true')" -ge 2 ] 2>/dev/null; then sleep 15; return 0; fi
+    if [ "$(guest 'pgrep -x xfdesktop >/dev/null && pgrep -x xfce4-panel >/dev/null && echo drawn || true')" = drawn ]; then sleep 20; return 0; fi
     sleep 2
   done
   die "the desktop did not appear" "look: ./nacre livepc screenshot office screen.png"
@@ -149,4 +150,6 @@ nacre livepc console office >&2
 say "pictures:   $state/desktop.png, $state/desktop-2.png"
 say "command:    NACRE_HOME=$NACRE_HOME NACRE_ADMIN_HOME=$NACRE_ADMIN_HOME ./nacre livepc status office"
 say "Ctrl-C stops the LivePC and the server."
-while :; do sleep 3600 & wait $!; done
+sleep infinity &
+waiter=$!
+wait "$waiter"

@@ -69,7 +69,7 @@ internal static class Accelerator
                 ArgumentList =
                 {
                     "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-m", "256",
-                    "-machine", $"q35,accel={accelerator}", "-cpu", Qemu.CpuModel(accelerator), "-kernel", kernel,
+                    "-machine", $"pc,accel={accelerator}", "-cpu", Qemu.CpuModel(accelerator), "-kernel", kernel,
                     "-append", "console=ttyS0 panic=-1 no_timer_check root=none", "-serial", "stdio",
                 },
                 RedirectStandardInput = true,
