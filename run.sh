@@ -46,7 +46,8 @@ finish() {
   exit "$code"
 }
 start_server() {
-  nacre server --listen "$url" --data "$state/server" >"$state/server.log" 2>&1 &
+  # Not through the function: the process to stop later is the server itself.
+  "$nacre_program" server --listen "$url" --data "$state/server" >"$state/server.log" 2>&1 &
   server=$!
   for _ in $(seq 300); do
     ! grep -q '^serving ' "$state/server.log" || return 0
@@ -133,7 +134,8 @@ wait_until_complete
 step "7. Without the server"
 nacre livepc stop office
 stop_server
-nacre livepc start office --memory "$memory" --timeout 30
+nacre livepc start office --memory "$memory" --timeout 30 | tee "$state/offline"
+expect "the server was not asked" yes "$(grep -q '; offline$' "$state/offline" && echo yes || echo no)"
 expect "the report is still there" "$canary" "$(guest 'cat /home/user/report.txt')"
 
 step "8. Nothing of it lies in the clear on the device or the server"
