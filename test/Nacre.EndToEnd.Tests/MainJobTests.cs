@@ -106,6 +106,34 @@ public sealed class MainJobTests
         Assert.DoesNotContain("error", await organisation.InGuestAsync("dmesg | grep -iE 'ext4.*error|I/O error' || true"), StringComparison.OrdinalIgnoreCase);
     }
 
+    [Fact]
+    public async Task A_first_start_that_is_killed_while_it_formats_the_users_disks_is_simply_repeated()
+    {
+        await using var organisation = await Organisation.CreateAsync();
+        await organisation.OfferAsync(await GoldenImages.MinimalAsync(1));
+        await organisation.EnrolAsync();
+        using (var starting = organisation.Device.Start("livepc", "start", "office", "--memory", "1024"))
+        {
+            var volume = Path.Combine(organisation.DeviceState, "livepcs", "office", "volumes", "data");
+            for (var limit = Stopwatch.StartNew(); !Directory.Exists(volume) || Directory.GetFiles(volume, "segment-*").Length == 0; await Task.Delay(5, TestContext.Current.CancellationToken))
+            {
+                Assert.True(limit.Elapsed < TimeSpan.FromMinutes(5), "nothing was ever written to the user's disk");
+            }
+
+            foreach (var process in Process.GetProcesses().Where(process => IsPlayerOf(process, organisation)))
+            {
+                process.Kill();
+            }
+
+            await starting.WaitForExitAsync(TestContext.Current.CancellationToken);
+            Assert.NotEqual(0, starting.ExitCode);
+        }
+
+        await StartAsync(organisation.Device);
+        Assert.Equal("ext4", (await organisation.InGuestAsync("stat -f -c %T /home | sed 's,ext2/ext3,ext4,'")).TrimEnd());
+        await organisation.InGuestAsync("touch /home/user/works");
+    }
+
     private static bool IsPlayerOf(Process process, Organisation organisation)
     {
         try
