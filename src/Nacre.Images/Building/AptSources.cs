@@ -44,7 +44,7 @@ internal static class AptSources
     private static bool IsDebian(string uri) =>
         uri.TrimEnd('/') is var address
         && (address.EndsWith("/debian", StringComparison.Ordinal) || address.EndsWith("/debian-security", StringComparison.Ordinal)
-            || address.Contains("snapshot.debian.org/archive/debian", StringComparison.Ordinal));
+            || address.Contains("/archive/debian", StringComparison.Ordinal));
 
     private static IEnumerable<(string Options, string Uri, string Suite)> ReadLines(string[] lines)
     {

@@ -121,7 +121,7 @@ public static class RecipeParser
 
         private static RecipeBase ReadBase(RecipeFields fields)
         {
-            const string expectedSource = "a line such as 'deb https://deb.debian.org/debian bookworm main' ([signed-by=/path] and [arch=…] allowed)";
+            const string expectedSource = "a line such as 'deb https://mirror.example/debian bookworm main' ([signed-by=/path] and [arch=…] allowed)";
             if (fields.Map("base") is not { } inner)
             {
                 if (!fields.Has("base"))
