@@ -1,21 +1,39 @@
+using System.Runtime.CompilerServices;
+
 namespace Nacre.Volumes;
 
 /// <summary>Where each block is: a page table of 32-bit entries, pages allocated when first written. Entry 0 is a hole.</summary>
-/// <remarks>Reads may run beside one writer; the writer holds the volume's gate.</remarks>
-internal sealed class BlockMap(uint blocks)
+/// <remarks>Maps share pages: a frozen map keeps the ones it had, and its successor copies a page before its first change. Reads may run
+/// beside one writer; the writer holds the volume's gate.</remarks>
+internal sealed class BlockMap
 {
     public const int PageEntries = 1024;
 
     private const int OrdinalBits = 13;
 
-    private readonly uint[]?[] _pages = new uint[]?[(blocks + PageEntries - 1) / PageEntries];
+    private MapPage?[] _pages;
 
-    public uint Blocks => blocks;
+    // Pages of this owner belong to this map alone; a page of another owner is copied before it is changed. Null: frozen.
+    private object? _owner = new();
+
+    public BlockMap(uint blocks)
+        : this(blocks, new MapPage?[PagesOf(blocks)], 0)
+    {
+    }
+
+    private BlockMap(uint blocks, MapPage?[] pages, long liveBlocks)
+    {
+        Blocks = blocks;
+        _pages = pages;
+        LiveBlocks = liveBlocks;
+    }
+
+    public uint Blocks { get; private set; }
+
+    /// <summary>Blocks that are not holes.</summary>
+    public long LiveBlocks { get; private set; }
 
     public int PageCount => _pages.Length;
-
-    /// <summary>How many pages hold an entry or once did.</summary>
-    public int AllocatedPages { get; private set; }
 
     public static uint Entry(uint segmentIndex, int ordinal) => (segmentIndex << OrdinalBits) | (uint)ordinal;
 
@@ -24,29 +42,71 @@ internal sealed class BlockMap(uint blocks)
     public static int OrdinalOf(uint entry) => (int)(entry & ((1 << OrdinalBits) - 1));
 
     public uint this[uint block] =>
-        Volatile.Read(ref _pages[block / PageEntries]) is { } page ? Volatile.Read(ref page[block % PageEntries]) : 0;
+        Volatile.Read(ref Volatile.Read(ref _pages)[block / PageEntries]) is { } page ? Volatile.Read(ref page.At(block)) : 0;
 
-    public uint[]? Page(int index) => _pages[index];
+    public MapPage? Page(int index) => Volatile.Read(ref _pages[index]);
 
-    /// <summary>Sets an entry and returns the one it replaces.</summary>
-    public uint Exchange(uint block, uint entry)
+    /// <summary>Puts a page of a checkpoint in its place, shared with other maps, and counts what it holds.</summary>
+    public void Share(int index, MapPage page, int liveBlocks)
     {
-        ref var page = ref _pages[block / PageEntries];
-        if (page is null)
+        _pages[index] = page;
+        LiveBlocks += liveBlocks;
+    }
+
+    /// <summary>Sets an entry.</summary>
+    public void Set(uint block, uint entry)
+    {
+        ref var place = ref _pages[block / PageEntries];
+        var page = place;
+        if (page is null || page.Owner != _owner)
         {
-            if (entry == 0)
+            if (page is null && entry == 0)
             {
-                return 0;
+                return;
             }
 
-            Volatile.Write(ref page, new uint[PageEntries]);
-            AllocatedPages++;
+            page = new MapPage(page, _owner ?? throw new InvalidOperationException("the map is frozen"));
+            Volatile.Write(ref place, page);
         }
 
-        ref var place = ref page[block % PageEntries];
-        var old = place;
-        Volatile.Write(ref place, entry);
-        return old;
+        ref var old = ref page.At(block);
+        LiveBlocks += (entry == 0 ? 0 : 1) - (old == 0 ? 0 : 1);
+        Volatile.Write(ref old, entry);
+    }
+
+    /// <summary>Points a block at another slot with the same content, in every map that shares the page; false if it points elsewhere.</summary>
+    public bool TryMove(uint block, uint source, uint target)
+    {
+        if (block >= Blocks || this[block] != source)
+        {
+            return false;
+        }
+
+        Volatile.Write(ref _pages[block / PageEntries]!.At(block), target);
+        return true;
+    }
+
+    /// <summary>The map as it is now, for ever; this one goes on and copies what it changes.</summary>
+    public BlockMap Freeze()
+    {
+        _owner = new object();
+        return new BlockMap(Blocks, (MapPage?[])_pages.Clone(), LiveBlocks) { _owner = null };
+    }
+
+    /// <summary>A map that begins as this one, at least <paramref name="blocks"/> large, and may be changed.</summary>
+    public BlockMap Thaw(uint blocks)
+    {
+        var map = new BlockMap(Blocks, (MapPage?[])_pages.Clone(), LiveBlocks);
+        map.Grow(Math.Max(blocks, Blocks));
+        return map;
+    }
+
+    public void Grow(uint blocks)
+    {
+        var pages = _pages;
+        Array.Resize(ref pages, PagesOf(blocks));
+        Volatile.Write(ref _pages, pages);
+        Blocks = blocks;
     }
 
     /// <summary>How many blocks from <paramref name="block"/> on, at most <paramref name="limit"/>, are alike in being holes or not.</summary>
@@ -78,4 +138,40 @@ internal sealed class BlockMap(uint blocks)
 
         return length;
     }
+
+    private static int PagesOf(uint blocks) => (int)((blocks + (PageEntries - 1L)) / PageEntries);
 }
+
+/// <summary>The entries of 1024 consecutive blocks, 4 MiB of the volume.</summary>
+internal sealed class MapPage
+{
+    private EntryArray _entries;
+
+    public MapPage(MapPage? source, object? owner)
+    {
+        Owner = owner;
+        if (source is not null)
+        {
+            _entries = source._entries;
+        }
+    }
+
+    /// <summary>The state of the one map that may change the page; null where none may.</summary>
+    public object? Owner { get; }
+
+    /// <summary>A mark of the pass that last visited the page; belongs to the holder of the maintenance lock.</summary>
+    public PageVisit Visit { get; set; }
+
+    public Span<uint> Entries => _entries;
+
+    public ref uint At(uint block) => ref _entries[(int)(block % BlockMap.PageEntries)];
+
+    [InlineArray(BlockMap.PageEntries)]
+    private struct EntryArray
+    {
+        private uint _first;
+    }
+}
+
+/// <summary>Which pass saw a page, and as which number.</summary>
+internal readonly record struct PageVisit(object? Pass, int Number);

@@ -10,8 +10,9 @@ internal static class LogRecovery
     private const int SlotsPerRead = 64;
 
     /// <summary>Recovers the state. Takes ownership of <paramref name="keys"/>, also when it fails.</summary>
-    public static VolumeLog Run(IVolumeStorage storage, VolumeKeys keys, VolumeHeader header, bool readOnly)
+    public static VolumeLog Run(IVolumeStorage storage, VolumeKeys keys, VolumeHeader header, VolumeOptions options)
     {
+        var (readOnly, tolerant) = (options.ReadOnly, options.Tolerant);
         var log = new VolumeLog(storage, keys, (uint)(header.Size / IBlockDevice.BlockSize));
         try
         {
@@ -20,10 +21,18 @@ internal static class LogRecovery
             var segments = VolumeFiles.Segments(names);
             if (checkpoints.Count > 0)
             {
-                CheckpointFile.Load(log, checkpoints.Max, writable: !readOnly);
+                CheckpointFile.Load(log, checkpoints.Max, writable: !readOnly, tolerant);
             }
 
-            ReplayLaterSegments(log, segments, readOnly);
+            try
+            {
+                ReplayLaterSegments(log, segments, readOnly);
+            }
+            catch (VolumeException e) when (tolerant)
+            {
+                log.Damages.Add(e);
+            }
+
             if (!readOnly)
             {
                 RemoveLeftovers(log, names, checkpoints, segments);
@@ -40,7 +49,7 @@ internal static class LogRecovery
 
     private static void ReplayLaterSegments(VolumeLog log, SortedSet<uint> present, bool readOnly)
     {
-        var current = log.Segments.FirstOrDefault(segment => segment.Sequence == log.Tail.Sequence);
+        var current = log.SegmentNumbered(log.Tail.Sequence);
         var last = Math.Max(log.Tail.Sequence, present.Max);
         for (var sequence = log.Tail.Sequence + 1; sequence <= last; sequence++)
         {
@@ -52,7 +61,7 @@ internal static class LogRecovery
             var next = Segment.Open(log.Storage, log.Keys, sequence, writable: !readOnly);
             log.Add(next);
             RequireSuccessor(log.Tail, next);
-            if (current is not null)
+            if (current is { Damage: null })
             {
                 Replay(log, current, next.Previous.Slots);
             }
@@ -65,7 +74,7 @@ internal static class LogRecovery
             log.Tail = next.End;
         }
 
-        if (current is not null)
+        if (current is { Damage: null })
         {
             Replay(log, current, required: null);
             log.Tail = current.End;
@@ -109,6 +118,7 @@ internal static class LogRecovery
                     Apply(log, segment, ordinal + i, header, slot[SlotHeader.Size..]);
                     segment.Count = ordinal + i + 1;
                     log.ReplayedSlots++;
+                    log.StoredSlots++;
                 }
                 else if (header.FlushedSlots > invalid)
                 {
@@ -138,23 +148,64 @@ internal static class LogRecovery
 
     private static void Apply(VolumeLog log, Segment segment, int ordinal, SlotHeader header, ReadOnlySpan<byte> content)
     {
+        if (!TryApply(log, segment, ordinal, header, content))
+        {
+            throw new VolumeException(VolumeErrorKind.Corrupt, $"slot {ordinal} of {segment.Name} contradicts itself");
+        }
+    }
+
+    private static bool TryApply(VolumeLog log, Segment segment, int ordinal, SlotHeader header, ReadOnlySpan<byte> content)
+    {
         switch (header.Kind)
         {
             case SlotKind.Data when header.Block < log.Map.Blocks:
                 log.Place(header.Block, segment, ordinal);
-                return;
+                return true;
             case SlotKind.Zero or SlotKind.Trim:
                 var count = BinaryPrimitives.ReadUInt32LittleEndian(content);
-                if (count > 0 && (ulong)header.Block + count <= log.Map.Blocks)
+                if (count == 0 || (ulong)header.Block + count > log.Map.Blocks)
                 {
-                    log.Punch(header.Block, count);
-                    return;
+                    return false;
                 }
 
-                break;
-        }
+                log.Punch(header.Block, count);
+                return true;
+            case SlotKind.Copy:
+                // Where no map has the source any more, the copy was overtaken by a newer write.
+                if (log.SegmentNumbered(header.Source.Sequence) is { } source)
+                {
+                    log.Move(header.Block, BlockMap.Entry(source.Index, header.Source.Ordinal), BlockMap.Entry(segment.Index, ordinal));
+                }
 
-        throw new VolumeException(VolumeErrorKind.Corrupt, $"slot {ordinal} of {segment.Name} contradicts itself");
+                return true;
+            case SlotKind.Snapshot:
+                if (!SnapshotRecord.TryRead(content, out var id, out var name, out var taken) || id <= log.LastSnapshot)
+                {
+                    return false;
+                }
+
+                log.TakeSnapshot(id, name, taken);
+                return true;
+            case SlotKind.RollBack or SlotKind.DeleteSnapshot:
+                id = BinaryPrimitives.ReadUInt32LittleEndian(content);
+                if (log.Snapshots.FirstOrDefault(snapshot => snapshot.Info.Id == id) is not { } named)
+                {
+                    return false;
+                }
+
+                if (header.Kind == SlotKind.RollBack)
+                {
+                    log.RollBack(named);
+                }
+                else
+                {
+                    log.DeleteSnapshot(named);
+                }
+
+                return true;
+            default:
+                return false;
+        }
     }
 
     private static VolumeException NotAuthentic(Segment segment, int ordinal) =>

@@ -15,27 +15,55 @@ internal enum SlotKind : byte
 
     /// <summary>A range that was trimmed.</summary>
     Trim = 3,
+
+    /// <summary>The content of an older slot, moved by the cleaner.</summary>
+    Copy = 4,
+
+    /// <summary>The state so far is kept under a name.</summary>
+    Snapshot = 5,
+
+    /// <summary>The volume becomes what a snapshot holds.</summary>
+    RollBack = 6,
+
+    /// <summary>A snapshot is no longer kept.</summary>
+    DeleteSnapshot = 7,
 }
 
-/// <summary>The first 16 bytes inside a slot's encryption.</summary>
-internal readonly record struct SlotHeader(uint Block, uint FlushedSlots, SlotKind Kind)
+/// <summary>The place of a slot: its segment's sequence number, and its ordinal there.</summary>
+internal readonly record struct SlotPlace(uint Sequence, int Ordinal);
+
+/// <summary>The first 16 bytes inside a slot's encryption. <paramref name="Source"/> is set in a copy only.</summary>
+internal readonly record struct SlotHeader(uint Block, uint FlushedSlots, SlotKind Kind, SlotPlace Source = default)
 {
     public const int Size = 16;
 
+    /// <summary>Whether the slot holds a block's content.</summary>
+    public bool IsContent => Kind is SlotKind.Data or SlotKind.Copy;
+
     public void Format(Span<byte> bytes)
     {
-        bytes[..Size].Clear();
         BinaryPrimitives.WriteUInt32LittleEndian(bytes, Block);
         BinaryPrimitives.WriteUInt32LittleEndian(bytes[4..], FlushedSlots);
         bytes[8] = (byte)Kind;
+        bytes[9] = 0;
+        BinaryPrimitives.WriteUInt16LittleEndian(bytes[10..], (ushort)Source.Ordinal);
+        BinaryPrimitives.WriteUInt32LittleEndian(bytes[12..], Source.Sequence);
     }
 
     public static SlotHeader Read(ReadOnlySpan<byte> bytes) => new(
-        BinaryPrimitives.ReadUInt32LittleEndian(bytes), BinaryPrimitives.ReadUInt32LittleEndian(bytes[4..]), (SlotKind)bytes[8]);
+        BinaryPrimitives.ReadUInt32LittleEndian(bytes), BinaryPrimitives.ReadUInt32LittleEndian(bytes[4..]), (SlotKind)bytes[8],
+        new SlotPlace(BinaryPrimitives.ReadUInt32LittleEndian(bytes[12..]), BinaryPrimitives.ReadUInt16LittleEndian(bytes[10..])));
 }
 
 /// <summary>The end of the log: the last segment and how many of its slots are valid.</summary>
-internal readonly record struct LogTail(uint Sequence, UInt128 SegmentId, int Slots);
+internal readonly record struct LogTail(uint Sequence, UInt128 SegmentId, int Slots)
+{
+    /// <summary>How much was ever appended, as a number that only grows: what an anchor keeps.</summary>
+    public long Position => ((long)Sequence * Segment.MaximumSlots) + Slots;
+}
+
+/// <summary>The key of a segment that a fork shares with the volume it came from, and that volume's id.</summary>
+internal sealed record SharedSegmentKey(UInt128 VolumeId, byte[] Key);
 
 /// <summary>A segment file: a header, then slots that are each written once under the segment's own key (SPEC, "Segments").</summary>
 /// <remarks>Encryption and decryption may run on several threads; the counters belong to the holder of the volume's gate.</remarks>
@@ -49,17 +77,25 @@ internal sealed class Segment : IDisposable
 
     private static ReadOnlySpan<byte> Magic => "NACRESEG"u8;
 
-    private readonly VolumeKeys _keys;
+    private readonly byte[] _volumeId = new byte[16];
     private readonly byte[] _key = VolumeKeys.NewKeyBuffer();
     private readonly AesGcm?[] _ciphers = new AesGcm?[4];
 
-    private Segment(VolumeKeys keys, IStorageFile file, uint sequence, UInt128 id)
+    private Segment(VolumeKeys keys, IStorageFile file, uint sequence, UInt128 id, SharedSegmentKey? shared)
     {
-        _keys = keys;
         File = file;
         Sequence = sequence;
         Id = id;
-        keys.DeriveSegmentKey(id, _key);
+        IsShared = shared is not null;
+        BinaryPrimitives.WriteUInt128LittleEndian(_volumeId, shared?.VolumeId ?? keys.VolumeId);
+        if (shared is null)
+        {
+            keys.DeriveSegmentKey(id, _key);
+        }
+        else
+        {
+            shared.Key.CopyTo(_key, 0);
+        }
     }
 
     public IStorageFile File { get; }
@@ -82,8 +118,14 @@ internal sealed class Segment : IDisposable
     /// <summary>Slots known to be durable.</summary>
     public int Flushed { get; set; }
 
-    /// <summary>Map entries that point here.</summary>
-    public int Live { get; set; }
+    /// <summary>Whether a fork shares the segment with the volume it came from: its key is not derived from this volume's.</summary>
+    public bool IsShared { get; }
+
+    /// <summary>Why the file cannot be used, where the opener asked to go on all the same.</summary>
+    public VolumeException? Damage { get; set; }
+
+    /// <summary>What lets another volume read the segment.</summary>
+    public SharedSegmentKey ShareKey() => new(BinaryPrimitives.ReadUInt128LittleEndian(_volumeId), (byte[])_key.Clone());
 
     public string Name => VolumeFiles.Segment(Sequence);
 
@@ -91,23 +133,29 @@ internal sealed class Segment : IDisposable
 
     public static long PositionOf(int slot) => HeaderSize + ((long)slot * SlotSize);
 
-    /// <summary>Creates the next segment of the log, durable in content and name when this returns (ephemeral ones excepted).</summary>
-    public static Segment Create(IVolumeStorage storage, VolumeKeys keys, LogTail previous, int capacity, bool durable)
+    /// <summary>Creates the next segment of the log, durable in content and name when this returns.</summary>
+    /// <param name="storage">Where.</param>
+    /// <param name="keys">The volume's keys.</param>
+    /// <param name="previous">Where the log ends so far.</param>
+    /// <param name="capacity">Slots to make room for.</param>
+    /// <param name="spare">The name of a file of a dead segment of this capacity to write over, or null for a new file.</param>
+    public static Segment Create(IVolumeStorage storage, VolumeKeys keys, LogTail previous, int capacity, string? spare = null)
     {
-        var sequence = previous.Sequence + 1;
+        var sequence = checked(previous.Sequence + 1);
         var name = VolumeFiles.Segment(sequence);
-        var temporary = name + VolumeFiles.TemporarySuffix;
-        var file = storage.Create(temporary);
+        var temporary = spare ?? name + VolumeFiles.TemporarySuffix;
+        var file = spare is null ? storage.Create(temporary) : storage.Open(temporary, writable: true);
         Segment? segment = null;
         try
         {
-            segment = new Segment(keys, file, sequence, VolumeKeys.NewId()) { Capacity = capacity, Previous = previous };
-            file.Allocate(PositionOf(capacity));
-            file.Write(0, segment.FormatHeader());
-            if (durable)
+            segment = new Segment(keys, file, sequence, VolumeKeys.NewId(), shared: null) { Capacity = capacity, Previous = previous };
+            if (spare is null)
             {
-                file.SyncData();
+                file.Allocate(PositionOf(capacity));
             }
+
+            file.Write(0, segment.FormatHeader());
+            file.SyncData();
         }
         catch (VolumeException)
         {
@@ -120,11 +168,7 @@ internal sealed class Segment : IDisposable
         try
         {
             storage.Rename(temporary, name);
-            if (durable)
-            {
-                storage.SyncDirectory();
-            }
-
+            storage.SyncDirectory();
             return segment;
         }
         catch
@@ -136,13 +180,13 @@ internal sealed class Segment : IDisposable
     }
 
     /// <summary>Opens a segment and authenticates its header; its slots are not read.</summary>
-    public static Segment Open(IVolumeStorage storage, VolumeKeys keys, uint sequence, bool writable)
+    public static Segment Open(IVolumeStorage storage, VolumeKeys keys, uint sequence, bool writable, SharedSegmentKey? shared = null)
     {
         var name = VolumeFiles.Segment(sequence);
         var file = storage.Open(name, writable);
         try
         {
-            return ReadHeader(keys, file, name, sequence);
+            return ReadHeader(keys, file, name, sequence, shared);
         }
         catch
         {
@@ -150,6 +194,10 @@ internal sealed class Segment : IDisposable
             throw;
         }
     }
+
+    /// <summary>Stands for a segment whose file cannot be used; reading it fails with <paramref name="damage"/>.</summary>
+    public static Segment Unusable(VolumeKeys keys, uint sequence, int count, VolumeException damage) =>
+        new(keys, new UnusableFile(damage), sequence, id: 0, shared: null) { Capacity = MaximumSlots, Count = count, Damage = damage };
 
     /// <summary>Encrypts a slot in place: the block's content is already at its position inside <paramref name="slot"/>.</summary>
     public void Encrypt(int ordinal, SlotHeader header, Span<byte> slot)
@@ -159,7 +207,7 @@ internal sealed class Segment : IDisposable
         NonceOf(ordinal, nonce);
         var text = slot[..(SlotHeader.Size + IBlockDevice.BlockSize)];
         var cipher = RentCipher();
-        cipher.Encrypt(nonce, text, text, slot[text.Length..], _keys.VolumeIdBytes);
+        cipher.Encrypt(nonce, text, text, slot[text.Length..], _volumeId);
         ReturnCipher(cipher);
     }
 
@@ -172,7 +220,7 @@ internal sealed class Segment : IDisposable
         var cipher = RentCipher();
         try
         {
-            cipher.Decrypt(nonce, text, slot[text.Length..], text, _keys.VolumeIdBytes);
+            cipher.Decrypt(nonce, text, slot[text.Length..], text, _volumeId);
         }
         catch (AuthenticationTagMismatchException)
         {
@@ -188,6 +236,20 @@ internal sealed class Segment : IDisposable
         return true;
     }
 
+    /// <summary>Reads one slot and fails unless it is the authentic content of <paramref name="block"/>.</summary>
+    public void ReadSlot(int ordinal, uint block, Span<byte> slot)
+    {
+        if (File.Read(PositionOf(ordinal), slot[..SlotSize]) < SlotSize)
+        {
+            throw new VolumeException(VolumeErrorKind.Truncated, $"{Name} ends before slot {ordinal}");
+        }
+
+        if (!TryDecrypt(ordinal, slot[..SlotSize], out var header) || header.Block != block || !header.IsContent)
+        {
+            throw new VolumeException(VolumeErrorKind.NotAuthentic, $"slot {ordinal} of {Name} is not the one that was written there");
+        }
+    }
+
     public void Dispose()
     {
         CryptographicOperations.ZeroMemory(_key);
@@ -199,7 +261,7 @@ internal sealed class Segment : IDisposable
         File.Dispose();
     }
 
-    private static Segment ReadHeader(VolumeKeys keys, IStorageFile file, string name, uint sequence)
+    private static Segment ReadHeader(VolumeKeys keys, IStorageFile file, string name, uint sequence, SharedSegmentKey? shared)
     {
         Span<byte> untrustedHeader = stackalloc byte[HeaderSize];
         if (file.Read(0, untrustedHeader) < HeaderSize)
@@ -208,7 +270,7 @@ internal sealed class Segment : IDisposable
         }
 
         var header = (ReadOnlySpan<byte>)untrustedHeader;
-        var segment = new Segment(keys, file, sequence, BinaryPrimitives.ReadUInt128LittleEndian(header[16..]))
+        var segment = new Segment(keys, file, sequence, BinaryPrimitives.ReadUInt128LittleEndian(header[16..]), shared)
         {
             Capacity = BinaryPrimitives.ReadInt32LittleEndian(header[12..]),
             Previous = new LogTail(
@@ -243,7 +305,7 @@ internal sealed class Segment : IDisposable
         BinaryPrimitives.WriteUInt32LittleEndian(header.AsSpan(8), VolumeHeader.FormatVersion);
         BinaryPrimitives.WriteInt32LittleEndian(header.AsSpan(12), Capacity);
         BinaryPrimitives.WriteUInt128LittleEndian(header.AsSpan(16), Id);
-        BinaryPrimitives.WriteUInt128LittleEndian(header.AsSpan(32), _keys.VolumeId);
+        _volumeId.CopyTo(header.AsSpan(32));
         BinaryPrimitives.WriteUInt32LittleEndian(header.AsSpan(48), Sequence);
         BinaryPrimitives.WriteUInt128LittleEndian(header.AsSpan(64), Previous.SegmentId);
         BinaryPrimitives.WriteInt32LittleEndian(header.AsSpan(80), Previous.Slots);
@@ -264,7 +326,7 @@ internal sealed class Segment : IDisposable
         try
         {
             cipher.Decrypt(nonce, [], header[TagOffset..], [], header[..TagOffset]);
-            return BinaryPrimitives.ReadUInt128LittleEndian(header[32..]) == _keys.VolumeId;
+            return header.Slice(32, 16).SequenceEqual(_volumeId);
         }
         catch (AuthenticationTagMismatchException)
         {
@@ -301,5 +363,26 @@ internal sealed class Segment : IDisposable
         }
 
         cipher.Dispose();
+    }
+
+    private sealed class UnusableFile(VolumeException damage) : IStorageFile
+    {
+        public long Length => 0;
+
+        public int Read(long offset, Span<byte> destination) => throw new VolumeException(damage.Kind, damage.Message, damage);
+
+        public void Write(long offset, ReadOnlySpan<byte> source) => throw new VolumeException(damage.Kind, damage.Message, damage);
+
+        public void SyncData()
+        {
+        }
+
+        public void Allocate(long length) => throw new VolumeException(damage.Kind, damage.Message, damage);
+
+        public void Truncate(long length) => throw new VolumeException(damage.Kind, damage.Message, damage);
+
+        public void Dispose()
+        {
+        }
     }
 }

@@ -8,7 +8,7 @@ public sealed partial class Volume
     private const int SlotsPerWrite = 64;
 
     private readonly byte[] _slots = GC.AllocateArray<byte>(SlotsPerWrite * Segment.SlotSize, pinned: true);
-    private readonly (uint Block, uint Count, bool IsData)[] _batch = new (uint, uint, bool)[SlotsPerWrite];
+    private readonly BatchedSlot[] _batch = new BatchedSlot[SlotsPerWrite];
     private readonly byte[] _block = new byte[BlockSize];
 
     // The segment that the log ends in. It takes slots only if this process created it.
@@ -17,7 +17,7 @@ public sealed partial class Volume
     private int _batched;
     private long _writtenBytes;
     private long _appendedSlots;
-    private long _bytesSinceCheckpoint;
+    private long _copiedSlots;
 
     private void AppendBytes(long offset, ReadOnlySpan<byte> source)
     {
@@ -33,7 +33,7 @@ public sealed partial class Volume
             else
             {
                 taken = Math.Min(BlockSize - within, source.Length);
-                Read((long)block * BlockSize, _block);
+                Read(snapshot: null, (long)block * BlockSize, _block);
                 source[..taken].CopyTo(_block.AsSpan(within));
                 AppendBlocks(block, _block);
             }
@@ -63,11 +63,29 @@ public sealed partial class Volume
         ZeroPart(last * BlockSize, end - (last * BlockSize));
     }
 
+    private void AppendTrim(long offset, long length)
+    {
+        var first = (offset + BlockSize - 1) / BlockSize;
+        var end = (offset + length) / BlockSize;
+        if (first < end)
+        {
+            var before = _log.Map.LiveBlocks;
+            AppendHole((uint)first, (uint)(end - first), SlotKind.Trim);
+            if (before - _log.Map.LiveBlocks >= _header.SegmentSlots)
+            {
+                // Worth a pass of the cleaner, although little may be written from here on.
+                _nextPassAt = 0;
+            }
+
+            NoteWhetherMaintenanceIsDue();
+        }
+    }
+
     private void ZeroPart(long offset, long length)
     {
         if (length > 0)
         {
-            Read(offset - (offset % BlockSize), _block);
+            Read(snapshot: null, offset - (offset % BlockSize), _block);
             _block.AsSpan((int)(offset % BlockSize), (int)length).Clear();
             AppendBlocks((uint)(offset / BlockSize), _block);
         }
@@ -127,7 +145,7 @@ public sealed partial class Volume
         var slot = NextSlot();
         content.CopyTo(slot[SlotHeader.Size..]);
         segment.Encrypt(segment.Count + _batched, new SlotHeader(block, (uint)segment.Flushed, SlotKind.Data), slot);
-        _batch[_batched++] = (block, 1, true);
+        _batch[_batched++] = new BatchedSlot(SlotKind.Data, block);
     }
 
     private void AddHoleSlot(Segment segment, uint block, uint count, SlotKind kind)
@@ -136,7 +154,19 @@ public sealed partial class Volume
         slot.Clear();
         BinaryPrimitives.WriteUInt32LittleEndian(slot[SlotHeader.Size..], count);
         segment.Encrypt(segment.Count + _batched, new SlotHeader(block, (uint)segment.Flushed, kind), slot);
-        _batch[_batched++] = (block, count, false);
+        _batch[_batched++] = new BatchedSlot(kind, block, Count: count);
+    }
+
+    /// <summary>Appends a slot that concerns the whole volume; the caller changes the state once this returns.</summary>
+    private void AppendRecord(SlotKind kind, ReadOnlySpan<byte> content)
+    {
+        var segment = SegmentWithRoom();
+        var slot = NextSlot();
+        slot.Clear();
+        content.CopyTo(slot[SlotHeader.Size..]);
+        segment.Encrypt(segment.Count + _batched, new SlotHeader(0, (uint)segment.Flushed, kind), slot);
+        _batch[_batched++] = new BatchedSlot(kind, 0);
+        WriteBatch(segment);
     }
 
     private void WriteBatch(Segment segment)
@@ -164,20 +194,25 @@ public sealed partial class Volume
 
         for (var i = 0; i < slots; i++)
         {
-            var (block, count, isData) = _batch[i];
-            if (isData)
+            var slot = _batch[i];
+            switch (slot.Kind)
             {
-                _log.Place(block, segment, segment.Count + i);
-            }
-            else
-            {
-                _log.Punch(block, count);
+                case SlotKind.Data:
+                    _log.Place(slot.Block, segment, segment.Count + i);
+                    break;
+                case SlotKind.Zero or SlotKind.Trim:
+                    _log.Punch(slot.Block, slot.Count);
+                    break;
+                case SlotKind.Copy:
+                    _log.Move(slot.Block, slot.Source, BlockMap.Entry(segment.Index, segment.Count + i));
+                    break;
             }
         }
 
         segment.Count += slots;
         _log.Tail = segment.End;
         _appendedSlots += slots;
+        _log.StoredSlots += slots;
         _bytesSinceCheckpoint += (long)slots * Segment.SlotSize;
     }
 
@@ -207,28 +242,11 @@ public sealed partial class Volume
         }
 
         SealLast();
-        if (_bytesSinceCheckpoint >= Math.Max(_options.CheckpointInterval, _log.CheckpointBytes * 64))
-        {
-            TryCheckpointUnderGate();
-        }
-
+        NoteWhetherMaintenanceIsDue();
         try
         {
-            return StartSegment();
-        }
-        catch (VolumeException e) when (e.Kind == VolumeErrorKind.NoSpace && _log.Segments.Any(segment => segment.Live == 0))
-        {
-            // The disk is full and some segments only hold what was overwritten since: give those back and try once more.
-            TryCheckpointUnderGate();
-            return StartSegment();
-        }
-    }
-
-    private Segment StartSegment()
-    {
-        try
-        {
-            var segment = Segment.Create(_log.Storage, _log.Keys, _log.Tail, _header.SegmentSlots, durable: !_ephemeral);
+            _spares.TryPop(out var spare);
+            var segment = Segment.Create(_log.Storage, _log.Keys, _log.Tail, _header.SegmentSlots, spare);
             _log.Add(segment);
             _log.Tail = segment.End;
             _last = segment;
@@ -253,11 +271,6 @@ public sealed partial class Volume
 
     private void SyncUnderGate(Segment segment)
     {
-        if (_ephemeral)
-        {
-            return;
-        }
-
         try
         {
             segment.File.SyncData();
@@ -265,14 +278,6 @@ public sealed partial class Volume
         catch (VolumeException e)
         {
             throw Fault(e);
-        }
-    }
-
-    private void FlushIf(bool forceUnitAccess)
-    {
-        if (forceUnitAccess)
-        {
-            Flush();
         }
     }
 
@@ -293,12 +298,6 @@ public sealed partial class Volume
                 }
 
                 (segment, count) = (_last, _last.Count);
-                if (_ephemeral)
-                {
-                    segment.Flushed = count;
-                    return;
-                }
-
                 _dataSyncs++;
 
                 // Taken under the gate: until it is left, no checkpoint can remove the segment.
@@ -326,8 +325,13 @@ public sealed partial class Volume
                     throw Fault(failure);
                 }
 
+                // Changing segments syncs beside this: if that failed, this success says nothing.
+                RequireNotFaulted();
                 segment.Flushed = Math.Max(segment.Flushed, count);
             }
         }
     }
+
+    /// <summary>A slot that waits for its write: what it does to the maps when that succeeded.</summary>
+    private readonly record struct BatchedSlot(SlotKind Kind, uint Block, uint Count = 1, uint Source = 0);
 }

@@ -6,14 +6,13 @@ namespace Nacre.Volumes;
 /// <content>Creating and opening volumes, and their key slots.</content>
 public sealed partial class Volume
 {
-    private Volume(VolumeOptions options, VolumeHeader header, VolumeLog log, IDisposable exclusion, bool ephemeral)
+    private Volume(VolumeOptions options, VolumeHeader header, VolumeLog log, IDisposable exclusion)
     {
         _options = options;
         _header = header;
         _log = log;
         _lock = exclusion;
-        _ephemeral = ephemeral;
-        _last = log.Segments.FirstOrDefault(segment => segment.Sequence == log.Tail.Sequence);
+        _last = log.SegmentNumbered(log.Tail.Sequence);
     }
 
     /// <summary>Creates a volume in a folder that does not hold one yet, and opens it. The volume is durable on return.</summary>
@@ -27,7 +26,7 @@ public sealed partial class Volume
     {
         RequireValid(options);
         RequireKey(slotKey);
-        return Create(DirectoryStorage.CreateFolder(directory), options, slotKey);
+        return Create(StorageFor(DirectoryStorage.CreateFolder(directory), options), options, slotKey);
     }
 
     /// <summary>Creates a scratch volume whose key exists in this process's memory only: it ends with the process, and closing it removes
@@ -37,22 +36,27 @@ public sealed partial class Volume
     /// <exception cref="VolumeException">As <see cref="Create(string, VolumeOptions, ReadOnlySpan{byte})"/>.</exception>
     public static Volume CreateEphemeral(string directory, long size)
     {
-        var options = new VolumeOptions { Size = size };
-        RequireValid(options);
-        return Create(DirectoryStorage.CreateFolder(directory), options, slotKey: []);
+        Span<byte> forgotten = stackalloc byte[VolumeKeys.KeySize];
+        RandomNumberGenerator.Fill(forgotten);
+        var volume = Create(directory, new VolumeOptions { Size = size, Volatile = true }, forgotten);
+        CryptographicOperations.ZeroMemory(forgotten);
+        volume._removeAtClose = true;
+        return volume;
     }
 
     /// <summary>Opens a volume, recovering it first if it was not closed.</summary>
     /// <param name="directory">The volume's folder.</param>
     /// <param name="slotKey">The 32 bytes that open one of its key slots; not kept.</param>
-    /// <param name="options">Whether to open for reading only, and the checkpoint interval; null for the defaults.</param>
+    /// <param name="options">How; null for the defaults. Those of creation are ignored.</param>
     /// <exception cref="VolumeException"><see cref="VolumeErrorKind.WrongKey"/>, <see cref="VolumeErrorKind.Locked"/>,
     /// <see cref="VolumeErrorKind.Unsupported"/>, <see cref="VolumeErrorKind.NotAuthentic"/>, <see cref="VolumeErrorKind.Truncated"/>,
-    /// <see cref="VolumeErrorKind.Corrupt"/> (the file is named), <see cref="VolumeErrorKind.Io"/>.</exception>
+    /// <see cref="VolumeErrorKind.Corrupt"/> (the file is named), <see cref="VolumeErrorKind.Outdated"/> (older than
+    /// <see cref="VolumeOptions.Anchor"/>), <see cref="VolumeErrorKind.Io"/>.</exception>
     public static Volume Open(string directory, ReadOnlySpan<byte> slotKey, VolumeOptions? options = null)
     {
         RequireKey(slotKey);
-        return Open(new DirectoryStorage(directory), slotKey, options);
+        options ??= new VolumeOptions();
+        return Open(StorageFor(new DirectoryStorage(directory), options), slotKey, options);
     }
 
     /// <summary>Lets one more key open the volume. Durable on return.</summary>
@@ -66,7 +70,7 @@ public sealed partial class Volume
         {
             var header = _header.Copy();
             header.AddKeySlot(_log.Keys, slotKey);
-            header.Write(_log.Storage, _log.Keys);
+            WriteHeader(header);
             _header = header;
         }
     }
@@ -87,12 +91,12 @@ public sealed partial class Volume
                 throw new InvalidOperationException("the last key slot of a volume cannot be removed");
             }
 
-            header.Write(_log.Storage, _log.Keys);
+            WriteHeader(header);
             _header = header;
         }
     }
 
-    /// <summary>Creates a volume in <paramref name="storage"/>, which it owns from here on; an empty key makes it ephemeral.</summary>
+    /// <summary>Creates a volume in <paramref name="storage"/>, which it owns from here on.</summary>
     internal static Volume Create(IVolumeStorage storage, VolumeOptions options, ReadOnlySpan<byte> slotKey)
     {
         IDisposable? exclusion = null;
@@ -100,23 +104,16 @@ public sealed partial class Volume
         try
         {
             exclusion = storage.Lock(VolumeFiles.Lock, shared: false);
-            if (storage.List().Any(name => name != VolumeFiles.Lock && !name.EndsWith(VolumeFiles.TemporarySuffix, StringComparison.Ordinal)))
-            {
-                throw new VolumeException(VolumeErrorKind.Corrupt, "the folder for the new volume is not empty");
-            }
+            RequireEmpty(storage);
 
             var header = VolumeHeader.New(options.Size, options.SegmentSlots);
             var master = VolumeKeys.NewKeyBuffer();
             RandomNumberGenerator.Fill(master);
             keys = new VolumeKeys(header.VolumeId, master);
-            if (!slotKey.IsEmpty)
-            {
-                header.AddKeySlot(keys, slotKey);
-            }
-
+            header.AddKeySlot(keys, slotKey);
             header.Write(storage, keys);
             var log = new VolumeLog(storage, keys, (uint)(header.Size / BlockSize));
-            return new Volume(options with { ReadOnly = false }, header, log, exclusion, ephemeral: slotKey.IsEmpty);
+            return new Volume(options with { ReadOnly = false }, header, log, exclusion);
         }
         catch
         {
@@ -131,13 +128,23 @@ public sealed partial class Volume
     internal static Volume Open(IVolumeStorage storage, ReadOnlySpan<byte> slotKey, VolumeOptions? options)
     {
         options ??= new VolumeOptions();
+        options = options with { ReadOnly = options.ReadOnly || options.Tolerant };
         IDisposable? exclusion = null;
         try
         {
             exclusion = storage.Lock(VolumeFiles.Lock, shared: options.ReadOnly);
             var header = VolumeHeader.Read(storage);
-            var log = LogRecovery.Run(storage, header.Unlock(slotKey), header, options.ReadOnly);
-            return new Volume(options, header, log, exclusion, ephemeral: false);
+            var keys = header.Unlock(slotKey);
+            var log = LogRecovery.Run(storage, keys, header, options);
+            if (options.Anchor is { } anchor && (anchor.VolumeId != new Guid(keys.VolumeIdBytes) || anchor.Position > log.Tail.Position))
+            {
+                log.Dispose();
+                throw new VolumeException(
+                    VolumeErrorKind.Outdated,
+                    $"the volume ends at {log.Tail.Position}, but was at {anchor.Position} before: an older copy of it, or another volume, was put here");
+            }
+
+            return new Volume(options, header, log, exclusion);
         }
         catch
         {
@@ -146,6 +153,30 @@ public sealed partial class Volume
             throw;
         }
     }
+
+    private static void RequireEmpty(IVolumeStorage storage)
+    {
+        if (storage.List().Any(name => name != VolumeFiles.Lock && !name.EndsWith(VolumeFiles.TemporarySuffix, StringComparison.Ordinal)))
+        {
+            throw new VolumeException(VolumeErrorKind.Corrupt, "the folder for the new volume is not empty");
+        }
+    }
+
+    /// <summary>Replaces the header; a failure whose outcome on the disk is unknown faults the volume. Under the gate.</summary>
+    private void WriteHeader(VolumeHeader header)
+    {
+        try
+        {
+            header.Write(_log.Storage, _log.Keys);
+        }
+        catch (VolumeException e) when (e.Kind != VolumeErrorKind.NoSpace)
+        {
+            throw Fault(e);
+        }
+    }
+
+    private static IVolumeStorage StorageFor(DirectoryStorage folder, VolumeOptions options) =>
+        options.Volatile ? new VolatileStorage(folder) : folder;
 
     private static void RequireKey(ReadOnlySpan<byte> slotKey)
     {

@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Diagnostics.CodeAnalysis;
 
 namespace Nacre.Volumes;
 
@@ -21,9 +22,9 @@ public sealed partial class Volume : IBlockDevice
     private readonly VolumeOptions _options;
     private readonly VolumeLog _log;
     private readonly IDisposable _lock;
-    private readonly bool _ephemeral;
 
-    // Order of taking: _flushing, _gate, _segmentsInUse.
+    // Order of taking: _maintaining, _flushing, _gate, _segmentsInUse.
+    private readonly Lock _maintaining = new();
     private readonly Lock _flushing = new();
     private readonly Lock _gate = new();
 
@@ -50,19 +51,28 @@ public sealed partial class Volume : IBlockDevice
         {
             lock (_gate)
             {
-                var (slots, segments) = (0L, 0);
-                foreach (var segment in _log.Segments)
-                {
-                    slots += segment.Count;
-                    segments++;
-                }
-
                 return new VolumeStatistics(
-                    slots * Segment.SlotSize, _log.LiveBlocks, segments, _writtenBytes, _appendedSlots * Segment.SlotSize, _flushes, _dataSyncs,
-                    _checkpoints, _log.ReplayedSlots);
+                    _log.StoredSlots * Segment.SlotSize, _log.Map.LiveBlocks, _log.Segments.Count(), _log.Snapshots.Count, _writtenBytes,
+                    _appendedSlots * Segment.SlotSize, _copiedSlots * Segment.SlotSize, _checkpointBytes, _flushes, _dataSyncs, _checkpoints,
+                    _log.ReplayedSlots);
             }
         }
     }
+
+    /// <summary>How far the volume is durable, to be kept outside and given to a later <see cref="VolumeOptions.Anchor"/>.</summary>
+    public VolumeAnchor Anchor
+    {
+        get
+        {
+            lock (_gate)
+            {
+                var tail = _last is { } last && last.Sequence == _log.Tail.Sequence ? _log.Tail with { Slots = last.Flushed } : _log.Tail;
+                return new VolumeAnchor(Identity, tail.Position);
+            }
+        }
+    }
+
+    private Guid Identity => new(_log.Keys.VolumeIdBytes);
 
     /// <inheritdoc/>
     public ValueTask ReadAsync(long offset, Memory<byte> destination, CancellationToken cancellationToken)
@@ -71,7 +81,7 @@ public sealed partial class Volume : IBlockDevice
         {
             cancellationToken.ThrowIfCancellationRequested();
             RequireRange(offset, destination.Length);
-            Read(offset, destination.Span);
+            Read(snapshot: null, offset, destination.Span);
             return ValueTask.CompletedTask;
         }
         catch (Exception e) when (e is VolumeException or OperationCanceledException)
@@ -81,27 +91,8 @@ public sealed partial class Volume : IBlockDevice
     }
 
     /// <inheritdoc/>
-    public ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> source, bool forceUnitAccess, CancellationToken cancellationToken)
-    {
-        try
-        {
-            cancellationToken.ThrowIfCancellationRequested();
-            RequireChange(offset, source.Length);
-            lock (_gate)
-            {
-                RequireNotFaulted();
-                AppendBytes(offset, source.Span);
-                _writtenBytes += source.Length;
-            }
-
-            FlushIf(forceUnitAccess);
-            return ValueTask.CompletedTask;
-        }
-        catch (Exception e) when (e is VolumeException or OperationCanceledException)
-        {
-            return ValueTask.FromException(e);
-        }
-    }
+    public ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> source, bool forceUnitAccess, CancellationToken cancellationToken) =>
+        ChangeAsync(SlotKind.Data, offset, source.Length, source.Span, forceUnitAccess, cancellationToken);
 
     /// <inheritdoc/>
     public ValueTask FlushAsync(CancellationToken cancellationToken)
@@ -120,65 +111,29 @@ public sealed partial class Volume : IBlockDevice
     }
 
     /// <inheritdoc/>
-    public ValueTask TrimAsync(long offset, long length, CancellationToken cancellationToken)
-    {
-        try
-        {
-            cancellationToken.ThrowIfCancellationRequested();
-            RequireChange(offset, length);
-            var first = (offset + BlockSize - 1) / BlockSize;
-            var end = (offset + length) / BlockSize;
-            lock (_gate)
-            {
-                RequireNotFaulted();
-                if (first < end)
-                {
-                    AppendHole((uint)first, (uint)(end - first), SlotKind.Trim);
-                }
-            }
-
-            return ValueTask.CompletedTask;
-        }
-        catch (Exception e) when (e is VolumeException or OperationCanceledException)
-        {
-            return ValueTask.FromException(e);
-        }
-    }
+    public ValueTask TrimAsync(long offset, long length, CancellationToken cancellationToken) =>
+        ChangeAsync(SlotKind.Trim, offset, length, source: [], forceUnitAccess: false, cancellationToken);
 
     /// <inheritdoc/>
     /// <remarks>Zeroes are holes here whatever <paramref name="keepAllocated"/> says: every later write allocates anyway.</remarks>
-    public ValueTask WriteZeroesAsync(long offset, long length, bool keepAllocated, bool forceUnitAccess, CancellationToken cancellationToken)
-    {
-        try
-        {
-            cancellationToken.ThrowIfCancellationRequested();
-            RequireChange(offset, length);
-            lock (_gate)
-            {
-                RequireNotFaulted();
-                AppendZeroes(offset, length);
-                _writtenBytes += length;
-            }
-
-            FlushIf(forceUnitAccess);
-            return ValueTask.CompletedTask;
-        }
-        catch (Exception e) when (e is VolumeException or OperationCanceledException)
-        {
-            return ValueTask.FromException(e);
-        }
-    }
+    public ValueTask WriteZeroesAsync(long offset, long length, bool keepAllocated, bool forceUnitAccess, CancellationToken cancellationToken) =>
+        ChangeAsync(SlotKind.Zero, offset, length, source: [], forceUnitAccess, cancellationToken);
 
     /// <inheritdoc/>
     public int DescribeExtents(long offset, long length, Span<BlockExtent> extents)
     {
         RequireRange(offset, length);
+        return DescribeExtents(_log.Map, offset, length, extents);
+    }
+
+    private static int DescribeExtents(BlockMap map, long offset, long length, Span<BlockExtent> extents)
+    {
         var count = 0;
         for (var end = offset + length; offset < end && count < extents.Length; count++)
         {
             var block = (uint)(offset / BlockSize);
             var blocks = (uint)(((end - 1) / BlockSize) - block + 1);
-            var run = _log.Map.RunLength(block, blocks, out var isHole);
+            var run = map.RunLength(block, blocks, out var isHole);
             var next = Math.Min(end, ((long)block + run) * BlockSize);
             if (count > 0 && extents[count - 1].IsHole == isHole)
             {
@@ -197,7 +152,73 @@ public sealed partial class Volume : IBlockDevice
         return count;
     }
 
-    private void Read(long offset, Span<byte> destination)
+    private ValueTask ChangeAsync(
+        SlotKind kind, long offset, long length, ReadOnlySpan<byte> source, bool forceUnitAccess, CancellationToken cancellationToken)
+    {
+        try
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            RequireChange(offset, length);
+            for (var madeRoom = false; !TryChange(kind, offset, length, source, out var full); madeRoom = true)
+            {
+                if (madeRoom)
+                {
+                    throw full;
+                }
+
+                MakeRoom(full);
+            }
+
+            if (forceUnitAccess)
+            {
+                Flush();
+            }
+
+            MaintainIfDue();
+            return ValueTask.CompletedTask;
+        }
+        catch (Exception e) when (e is VolumeException or OperationCanceledException)
+        {
+            return ValueTask.FromException(e);
+        }
+    }
+
+    /// <summary>Makes a change; false if the disk is full.</summary>
+    private bool TryChange(SlotKind kind, long offset, long length, ReadOnlySpan<byte> source, [NotNullWhen(false)] out VolumeException? full)
+    {
+        lock (_gate)
+        {
+            RequireNotFaulted();
+            try
+            {
+                switch (kind)
+                {
+                    case SlotKind.Data:
+                        AppendBytes(offset, source);
+                        _writtenBytes += length;
+                        break;
+                    case SlotKind.Zero:
+                        AppendZeroes(offset, length);
+                        _writtenBytes += length;
+                        break;
+                    default:
+                        AppendTrim(offset, length);
+                        break;
+                }
+            }
+            catch (VolumeException e) when (e.Kind == VolumeErrorKind.NoSpace)
+            {
+                full = e;
+                return false;
+            }
+        }
+
+        full = null;
+        return true;
+    }
+
+    /// <summary>Reads from the volume as it is, or as it was when <paramref name="snapshot"/> was taken.</summary>
+    private void Read(SnapshotState? snapshot, long offset, Span<byte> destination)
     {
         while (!destination.IsEmpty)
         {
@@ -208,7 +229,13 @@ public sealed partial class Volume : IBlockDevice
             _segmentsInUse.EnterReadLock();
             try
             {
-                taken = ReadRun(block, within, (int)Math.Min(blocks, SlotsPerRead), destination);
+                // While this lock is held no segment goes that a map points to now.
+                if (snapshot is not null && !_log.Snapshots.Contains(snapshot))
+                {
+                    throw new VolumeException(VolumeErrorKind.Snapshot, $"the snapshot {snapshot.Info.Name} was deleted");
+                }
+
+                taken = ReadRun(snapshot?.Map ?? _log.Map, block, within, (int)Math.Min(blocks, SlotsPerRead), destination);
             }
             finally
             {
@@ -221,9 +248,9 @@ public sealed partial class Volume : IBlockDevice
     }
 
     /// <summary>Reads the longest run from <paramref name="block"/> on that is a hole, or lies in consecutive slots.</summary>
-    private int ReadRun(uint block, int within, int limit, Span<byte> destination)
+    private int ReadRun(BlockMap map, uint block, int within, int limit, Span<byte> destination)
     {
-        var entry = _log.Map[block];
+        var entry = map[block];
         if (entry != 0)
         {
             // The entry after a segment's last slot is the first one of the segment that has the next index.
@@ -231,7 +258,7 @@ public sealed partial class Volume : IBlockDevice
         }
 
         var run = 1;
-        for (; run < limit && _log.Map[block + (uint)run] == (entry == 0 ? 0 : entry + (uint)run); run++)
+        for (; run < limit && map[block + (uint)run] == (entry == 0 ? 0 : entry + (uint)run); run++)
         {
         }
 
@@ -257,7 +284,7 @@ public sealed partial class Volume : IBlockDevice
             for (var i = 0; i < run; i++)
             {
                 var slot = slots.Slice(i * Segment.SlotSize, Segment.SlotSize);
-                if (!segment.TryDecrypt(ordinal + i, slot, out var header) || header.Block != block + (uint)i || header.Kind != SlotKind.Data)
+                if (!segment.TryDecrypt(ordinal + i, slot, out var header) || header.Block != block + (uint)i || !header.IsContent)
                 {
                     throw new VolumeException(VolumeErrorKind.NotAuthentic, $"slot {ordinal + i} of {segment.Name} is not the one that was written there");
                 }

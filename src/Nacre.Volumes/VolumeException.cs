@@ -33,6 +33,12 @@ public enum VolumeErrorKind
     /// <summary>Another process has the volume open.</summary>
     Locked,
 
+    /// <summary>Authentic, but older than a state that is known to have existed: somebody put an old copy back.</summary>
+    Outdated,
+
+    /// <summary>A snapshot with that name exists already, or none does.</summary>
+    Snapshot,
+
     /// <summary>An earlier write or flush failed; the volume serves reads and refuses changes until it is reopened.</summary>
     Faulted,
 }

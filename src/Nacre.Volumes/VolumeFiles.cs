@@ -17,6 +17,9 @@ internal static class VolumeFiles
 
     public static string Checkpoint(uint number) => string.Create(CultureInfo.InvariantCulture, $"{CheckpointPrefix}{number:x8}");
 
+    /// <summary>The file of a dead segment that waits to be written over.</summary>
+    public static string Spare(uint sequence) => string.Create(CultureInfo.InvariantCulture, $"spare-{sequence:x8}{TemporarySuffix}");
+
     public static SortedSet<uint> Segments(IEnumerable<string> names) => Numbers(names, SegmentPrefix);
 
     public static SortedSet<uint> Checkpoints(IEnumerable<string> names) => Numbers(names, CheckpointPrefix);

@@ -9,7 +9,7 @@ internal sealed class VolumeHeader
 {
     public const string FileName = "header";
     public const int KeySlots = 8;
-    public const uint FormatVersion = 1;
+    public const uint FormatVersion = 2;
     public const uint KnownIncompatibleFeatures = 0;
 
     private const int Length = 4096;
@@ -129,6 +129,9 @@ internal sealed class VolumeHeader
 
         return removed > 0 ? remaining : throw new VolumeException(VolumeErrorKind.WrongKey, "the key opens no key slot of the volume");
     }
+
+    /// <summary>States another size; the caller writes the header.</summary>
+    public void Resize(long size) => BinaryPrimitives.WriteInt64LittleEndian(_bytes.AsSpan(32), size);
 
     public VolumeHeader Copy() => new((byte[])_bytes.Clone());
 

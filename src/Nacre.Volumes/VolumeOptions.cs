@@ -20,18 +20,29 @@ public sealed record VolumeOptions
     /// <summary>Bytes written between automatic checkpoints: bounds the replay after a crash. Default 256 MiB; a larger one is used while
     /// the map itself is so large that its copies would outweigh the data (a sixty-fourth).</summary>
     public long CheckpointInterval { get; init; } = 256L << 20;
+
+    /// <summary>Flushes cost nothing and promise nothing against a loss of power; a killed process still loses nothing. For content that
+    /// is thrown away at the next start anyway. Default false.</summary>
+    public bool Volatile { get; init; }
+
+    /// <summary>Whether checkpoints and cleaning run by themselves, on a thread of the pool beside reads and writes. Default true; tests
+    /// that repeat an order of events turn it off, and everything then runs inside the write that made it due.</summary>
+    public bool BackgroundMaintenance { get; init; } = true;
+
+    /// <summary>The clock that dates snapshots. Default the system's.</summary>
+    public TimeProvider Clock { get; init; } = TimeProvider.System;
+
+    /// <summary>The newest state that somebody outside knows of: opening anything older fails with <see cref="VolumeErrorKind.Outdated"/>.
+    /// Default none.</summary>
+    public VolumeAnchor? Anchor { get; init; }
+
+    /// <summary>Opens for reading although segments are damaged or missing, so that what is left can be copied; reading what is lost fails.
+    /// Implies <see cref="ReadOnly"/>. Default false.</summary>
+    public bool Tolerant { get; init; }
 }
 
-/// <summary>Counts of an open volume, taken at one moment. Counters that grow start at zero when the volume is opened.</summary>
-/// <param name="StoredBytes">Bytes of slots in the log's segments, dead ones included.</param>
-/// <param name="LiveBlocks">Blocks of <see cref="IBlockDevice.BlockSize"/> bytes that hold data.</param>
-/// <param name="Segments">Segment files.</param>
-/// <param name="WrittenBytes">Bytes of data that callers wrote.</param>
-/// <param name="AppendedBytes">Bytes appended to the log for them.</param>
-/// <param name="Flushes">Flushes asked for, those of writes with force-unit-access included.</param>
-/// <param name="DataSyncs">fdatasync calls made for flushes.</param>
-/// <param name="Checkpoints">Checkpoints written.</param>
-/// <param name="ReplayedSlots">Slots that the opening replayed: zero after a clean close.</param>
-public readonly record struct VolumeStatistics(
-    long StoredBytes, long LiveBlocks, int Segments, long WrittenBytes, long AppendedBytes, long Flushes, long DataSyncs, long Checkpoints,
-    long ReplayedSlots);
+/// <summary>How far a volume's log had durably grown: kept outside the volume (by a server, a TPM), it tells an older copy from the newest
+/// state.</summary>
+/// <param name="VolumeId">Which volume.</param>
+/// <param name="Position">A number that grows with every change, without unit.</param>
+public readonly record struct VolumeAnchor(Guid VolumeId, long Position);

@@ -66,6 +66,9 @@ internal sealed class DirectoryStorage : IVolumeStorage
 
     public void SyncDirectory() => NativeFile.Sync(_directory, "the volume's folder");
 
+    public bool TryLink(string name, IVolumeStorage target) =>
+        target is DirectoryStorage directory && NativeFile.TryLink(At(name), directory.At(name));
+
     public IDisposable Lock(string name, bool shared)
     {
         var file = NativeFile.Open(At(name), shared && File.Exists(At(name)) ? NativeFile.ReadOnly : NativeFile.ReadWrite | NativeFile.CreateFlag);
@@ -85,6 +88,8 @@ internal sealed class DirectoryStorage : IVolumeStorage
     private sealed class StorageFile(string name, SafeFileHandle handle) : IStorageFile
     {
         public long Length => RandomAccess.GetLength(handle);
+
+        public bool IsLinked => NativeFile.LinkCount(handle, name) > 1;
 
         public int Read(long offset, Span<byte> destination) => NativeFile.Read(handle, name, offset, destination);
 

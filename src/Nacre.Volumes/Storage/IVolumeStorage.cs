@@ -23,6 +23,10 @@ internal interface IVolumeStorage : IDisposable
     /// <summary>Makes every create, rename and delete before this call durable.</summary>
     void SyncDirectory();
 
+    /// <summary>Makes a file of this storage appear in another one under the same name, without a copy: both names are one file, whose
+    /// content neither side changes from then on. False where that is not possible, and nothing was done.</summary>
+    bool TryLink(string name, IVolumeStorage target) => false;
+
     /// <summary>Takes the lock until the result is disposed; fails with <see cref="VolumeErrorKind.Locked"/> if another holds it.</summary>
     IDisposable Lock(string name, bool shared);
 }
@@ -32,6 +36,9 @@ internal interface IStorageFile : IDisposable
 {
     /// <summary>The file's length in bytes.</summary>
     long Length { get; }
+
+    /// <summary>Whether the file has a second name somewhere, so that writing over it would change what others see.</summary>
+    bool IsLinked => false;
 
     /// <summary>Reads until the destination is full or the file ends; returns the number of bytes read.</summary>
     int Read(long offset, Span<byte> destination);

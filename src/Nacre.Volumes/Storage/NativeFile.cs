@@ -90,6 +90,18 @@ internal static partial class NativeFile
 
     public static void Delete(string path, string name) => Check(Unlink(path), "unlink", name);
 
+    /// <summary>Gives a file a second name; false where the file system refuses.</summary>
+    public static bool TryLink(string from, string to) => LinkFile(from, to) == 0;
+
+    /// <summary>How many names an open file has.</summary>
+    public static unsafe uint LinkCount(SafeFileHandle file, string name)
+    {
+        const int ByDescriptor = 0x1000 /* AT_EMPTY_PATH */, LinkCountMask = 4;
+        var status = stackalloc uint[64];
+        Check(FileStatus(file, "", ByDescriptor, LinkCountMask, status), "statx", name);
+        return status[4];
+    }
+
     public static void Allocate(SafeFileHandle file, string name, long length)
     {
         int result;
@@ -163,4 +175,11 @@ internal static partial class NativeFile
 
     [LibraryImport("libc", EntryPoint = "unlink", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Unlink(string path);
+
+    [LibraryImport("libc", EntryPoint = "link", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int LinkFile(string from, string to);
+
+    // statx: the same layout on every processor; the link count is the 32-bit word at offset 16.
+    [LibraryImport("libc", EntryPoint = "statx", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static unsafe partial int FileStatus(SafeFileHandle directory, string path, int flags, uint mask, uint* status);
 }
