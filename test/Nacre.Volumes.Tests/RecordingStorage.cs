@@ -22,14 +22,23 @@ internal sealed class RecordingStorage : IVolumeStorage
 
     public IReadOnlyDictionary<string, byte[]> Content => _names.ToDictionary(pair => pair.Key, pair => pair.Value.Bytes.ToArray());
 
-    public static RecordingStorage Of(IReadOnlyDictionary<string, byte[]> files)
+    /// <summary>A folder with these files, all durable: a power loss leaves at least them.</summary>
+    public static RecordingStorage Of(IReadOnlyDictionary<string, byte[]> files, bool isRecording = true)
     {
-        var storage = new RecordingStorage();
+        var storage = new RecordingStorage { IsRecording = isRecording };
         foreach (var (name, bytes) in files)
         {
-            storage._names[name] = new MemoryFile(storage, name) { Bytes = bytes.ToArray() };
+            var file = new MemoryFile(storage, name) { Bytes = bytes.ToArray() };
+            storage._names[name] = file;
+            if (isRecording)
+            {
+                storage.Record(new Change("create", file, name));
+                storage.Record(new Change("write", file, name, Bytes: bytes));
+                storage.Record(new Change("sync", file, name));
+            }
         }
 
+        storage.Record(new Change("syncfolder", null, ""));
         return storage;
     }
 

@@ -35,7 +35,7 @@ public sealed class TamperTests
     {
         try
         {
-            var content = await ReadAllAsync(Volume.Open(RecordingStorage.Of(files), Key, null));
+            var content = await ReadAllAsync(Volume.Open(RecordingStorage.Of(files), Key, Small));
             Assert.True(content.AsSpan().SequenceEqual(expected), "tampered content was served");
             return null;
         }
@@ -52,7 +52,7 @@ public sealed class TamperTests
     {
         var random = new Random(Seed());
         var files = await FilesAsync(closed);
-        var expected = await ReadAllAsync(Volume.Open(RecordingStorage.Of(files), Key, null));
+        var expected = await ReadAllAsync(Volume.Open(RecordingStorage.Of(files), Key, Small));
         foreach (var (name, bytes) in files)
         {
             for (var i = 0; i < 60; i++)
@@ -77,8 +77,8 @@ public sealed class TamperTests
     {
         try
         {
-            var content = await ReadAllAsync(Volume.Open(RecordingStorage.Of(new Dictionary<string, byte[]>(files) { [name] = changed }), Key, null));
-            var full = await ReadAllAsync(Volume.Open(RecordingStorage.Of(files), Key, null));
+            var content = await ReadAllAsync(Volume.Open(RecordingStorage.Of(new Dictionary<string, byte[]>(files) { [name] = changed }), Key, Small));
+            var full = await ReadAllAsync(Volume.Open(RecordingStorage.Of(files), Key, Small));
             for (var block = 0; block < 64; block++)
             {
                 var range = new Range(block * Block, (block + 1) * Block);

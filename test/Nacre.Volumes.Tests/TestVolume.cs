@@ -11,7 +11,9 @@ internal static class TestVolume
 
     public static readonly byte[] Key = [.. Enumerable.Range(1, 32).Select(i => (byte)i)];
 
-    public static VolumeOptions Small { get; } = new() { Size = 64 * Block, SegmentSlots = 16, CheckpointInterval = 40 * Block };
+    /// <summary>64 blocks in segments of 16 slots; checkpoints and cleaning come often, and at the same events every time.</summary>
+    public static VolumeOptions Small { get; } =
+        new() { Size = 64 * Block, SegmentSlots = 16, CheckpointInterval = 40 * Block, BackgroundMaintenance = false };
 
     public static CancellationToken None => TestContext.Current.CancellationToken;
 
@@ -53,4 +55,11 @@ internal static class TestVolume
 
     public static ValueTask WriteAsync(this IBlockDevice device, long block, byte[] content, bool forceUnitAccess = false) =>
         device.WriteAsync(block * Block, content, forceUnitAccess, None);
+
+    /// <summary>Requires that a volume's call completed on this thread, and gives its exception.</summary>
+    public static void Done(ValueTask task)
+    {
+        Assert.True(task.IsCompleted);
+        task.GetAwaiter().GetResult();
+    }
 }

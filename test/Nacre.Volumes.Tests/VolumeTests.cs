@@ -1,6 +1,5 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
-using CsCheck;
 using Nacre.Testing;
 using Xunit;
 using static Nacre.Volumes.Tests.TestVolume;
@@ -21,84 +20,6 @@ public sealed class VolumeTests
         var read = await ReadAllAsync(volume);
         Assert.True(content.AsSpan().SequenceEqual(read));
         Assert.Equal(2, volume.Statistics.Segments);
-    }
-
-    [Fact]
-    public void Volume_behaves_like_an_array_of_bytes()
-    {
-        var operation = Gen.Select(Gen.Int[0, 9], Gen.Int[0, (64 * Block) - 1], Gen.Int[1, 6 * Block], Gen.Byte);
-        operation.Array[1, 60].Sample(
-            operations => RunModel(operations), iter: 400, seed: Environment.GetEnvironmentVariable("NACRE_CSCHECK_SEED"), threads: 1);
-    }
-
-    private static void RunModel((int Kind, int Offset, int Length, byte Value)[] operations)
-    {
-        var storage = new RecordingStorage { IsRecording = false };
-        var volume = Volume.Create(storage, Small, Key);
-        var model = new byte[volume.Size];
-        foreach (var (kind, offset, wanted, value) in operations)
-        {
-            var length = Math.Min(wanted, model.Length - offset);
-            switch (kind)
-            {
-                case < 5:
-                    var bytes = new byte[length];
-                    bytes.AsSpan(0, value % 3 == 0 ? length / 2 : length).Fill(value);
-                    Done(volume.WriteAsync(offset, bytes, value % 7 == 0, default));
-                    bytes.CopyTo(model, offset);
-                    break;
-                case 5:
-                    Done(volume.TrimAsync(offset, length, default));
-                    var first = (offset + Block - 1) / Block * Block;
-                    var end = (offset + length) / Block * Block;
-                    model.AsSpan(first, Math.Max(0, end - first)).Clear();
-                    break;
-                case 6:
-                    Done(volume.WriteZeroesAsync(offset, length, true, false, default));
-                    model.AsSpan(offset, length).Clear();
-                    break;
-                case 7:
-                    volume.Checkpoint();
-                    break;
-                case 8:
-                    Done(volume.DisposeAsync());
-                    volume = Volume.Open(storage, Key, null);
-                    break;
-                default:
-                    // Killed: what was answered is there.
-                    storage = RecordingStorage.Of(storage.Content);
-                    volume = Volume.Open(storage, Key, null);
-                    break;
-            }
-
-            var read = new byte[length];
-            Done(volume.ReadAsync(offset, read, default));
-            Assert.True(read.AsSpan().SequenceEqual(model.AsSpan(offset, length)));
-        }
-
-        var all = new byte[model.Length];
-        Done(volume.ReadAsync(0, all, default));
-        Assert.True(all.AsSpan().SequenceEqual(model));
-        RequireExtents(volume, model);
-    }
-
-    private static void RequireExtents(Volume volume, byte[] model)
-    {
-        var extents = new BlockExtent[100];
-        var at = 0L;
-        foreach (var extent in extents.AsSpan(0, volume.DescribeExtents(0, volume.Size, extents)))
-        {
-            Assert.True(!extent.IsHole || !model.AsSpan((int)at, (int)extent.Length).ContainsAnyExcept((byte)0));
-            at += extent.Length;
-        }
-
-        Assert.Equal(volume.Size, at);
-    }
-
-    private static void Done(ValueTask task)
-    {
-        Assert.True(task.IsCompleted);
-        task.GetAwaiter().GetResult();
     }
 
     [Fact]
@@ -184,7 +105,7 @@ public sealed class VolumeTests
             }
         });
         var between = await ReadAllAsync(volume);
-        Assert.Equal(between, await ReadAllAsync(Volume.Open(RecordingStorage.Of(storage.Content), Key, null)));
+        Assert.Equal(between, await ReadAllAsync(Volume.Open(RecordingStorage.Of(storage.Content), Key, Small)));
         storage.Before = null;
         for (var block = 0; block < 20; block++)
         {
@@ -194,9 +115,9 @@ public sealed class VolumeTests
         await volume.FlushAsync(None);
         var content = await ReadAllAsync(volume);
         Assert.Equal(Content(7, 3), content[(7 * Block)..(8 * Block)]);
-        Assert.Equal(content, await ReadAllAsync(Volume.Open(RecordingStorage.Of(storage.Content), Key, null)));
+        Assert.Equal(content, await ReadAllAsync(Volume.Open(RecordingStorage.Of(storage.Content), Key, Small)));
         await volume.DisposeAsync();
-        Assert.Equal(content, await ReadAllAsync(Volume.Open(RecordingStorage.Of(storage.Content), Key, null)));
+        Assert.Equal(content, await ReadAllAsync(Volume.Open(RecordingStorage.Of(storage.Content), Key, Small)));
     }
 
     [Fact]
@@ -248,7 +169,7 @@ public sealed class VolumeTests
         Assert.Throws<InvalidOperationException>(() => volume.RemoveKeySlot(second));
         await FailsAsync(VolumeErrorKind.WrongKey, () => Task.Run(() => volume.RemoveKeySlot(Key)));
         await volume.DisposeAsync();
-        await FailsAsync(VolumeErrorKind.WrongKey, () => Task.Run(() => Volume.Open(RecordingStorage.Of(storage.Content), Key, null)));
+        await FailsAsync(VolumeErrorKind.WrongKey, () => Task.Run(() => Volume.Open(RecordingStorage.Of(storage.Content), Key, Small)));
         await using var opened = Volume.Open(storage, second, null);
         Assert.Equal(Content(1, 1), (await ReadAllAsync(opened))[Block..(2 * Block)]);
         for (var i = 1; i < VolumeHeader.KeySlots; i++)
