@@ -87,10 +87,11 @@ internal sealed class BlockMap
     }
 
     /// <summary>The map as it is now, for ever; this one goes on and copies what it changes.</summary>
-    public BlockMap Freeze()
+    /// <param name="blocks">The size to keep: no block beyond it was ever written.</param>
+    public BlockMap Freeze(uint blocks)
     {
         _owner = new object();
-        return new BlockMap(Blocks, (MapPage?[])_pages.Clone(), LiveBlocks) { _owner = null };
+        return new BlockMap(blocks, _pages[..PagesOf(blocks)], LiveBlocks) { _owner = null };
     }
 
     /// <summary>A map that begins as this one, at least <paramref name="blocks"/> large, and may be changed.</summary>

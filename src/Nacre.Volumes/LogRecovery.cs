@@ -179,12 +179,13 @@ internal static class LogRecovery
 
                 return true;
             case SlotKind.Snapshot:
-                if (!SnapshotRecord.TryRead(content, out var id, out var name, out var taken) || id <= log.LastSnapshot)
+                if (!SnapshotRecord.TryRead(content, out var id, out var name, out var taken, out var blocks)
+                    || id <= log.LastSnapshot || blocks > log.Map.Blocks)
                 {
                     return false;
                 }
 
-                log.TakeSnapshot(id, name, taken);
+                log.TakeSnapshot(id, name, taken, blocks);
                 return true;
             case SlotKind.RollBack or SlotKind.DeleteSnapshot:
                 id = BinaryPrimitives.ReadUInt32LittleEndian(content);

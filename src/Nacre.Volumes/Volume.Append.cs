@@ -298,7 +298,7 @@ public sealed partial class Volume
                 }
 
                 (segment, count) = (_last, _last.Count);
-                _dataSyncs++;
+                _dataSyncs += _options.Volatile ? 0 : 1;
 
                 // Taken under the gate: until it is left, no checkpoint can remove the segment.
                 _segmentsInUse.EnterReadLock();

@@ -313,17 +313,18 @@ public sealed partial class Volume
         Segment? last;
         int lastCount;
         long bytesBefore;
+        bool lastTakesSlots;
         lock (_gate)
         {
             RequireNotFaulted();
-            (last, lastCount, bytesBefore) = (_last, _last?.Count ?? 0, _bytesSinceCheckpoint);
+            (last, lastCount, lastTakesSlots, bytesBefore) = (_last, _last?.Count ?? 0, _lastTakesSlots, _bytesSinceCheckpoint);
             state = new LogState(
-                _log.Tail, _log.Map.Freeze(), _log.Snapshots, _log.LastSnapshot, [.. _log.Segments.Select(segment => (segment, segment.Count))]);
+                _log.Tail, _log.Map.Freeze(_log.Map.Blocks), _log.Snapshots, _log.LastSnapshot, [.. _log.Segments.Select(segment => (segment, segment.Count))]);
         }
 
         var usage = SegmentUsage.Of(state.Maps);
         NotePass(usage);
-        var needed = state.Segments.Where(segment => usage.LiveSlots(segment.Segment.Index) > 0 || segment.Segment == last).ToArray();
+        var needed = state.Segments.Where(segment => usage.LiveSlots(segment.Segment.Index) > 0 || (segment.Segment == last && lastTakesSlots)).ToArray();
         try
         {
             // A file tells a failed sync to one caller only, so a flush must not sync the same file meanwhile.
@@ -376,6 +377,7 @@ public sealed partial class Volume
                 try
                 {
                     _log.Remove(segment);
+                    _last = _last == segment ? null : _last;
                 }
                 finally
                 {

@@ -38,9 +38,9 @@ public sealed partial class Volume
             var id = checked(_log.LastSnapshot + 1);
             var time = DateTimeOffset.FromUnixTimeMilliseconds(_options.Clock.GetUtcNow().ToUnixTimeMilliseconds());
             var record = new byte[BlockSize];
-            SnapshotRecord.Write(record, id, name, time);
+            SnapshotRecord.Write(record, id, name, time, _log.Map.Blocks);
             AppendRecord(SlotKind.Snapshot, record);
-            _log.TakeSnapshot(id, name, time);
+            _log.TakeSnapshot(id, name, time, _log.Map.Blocks);
             taken = _log.Snapshots[^1].Info;
         }
 
@@ -134,7 +134,7 @@ public sealed partial class Volume
                 lock (_gate)
                 {
                     RequireNotFaulted();
-                    map = snapshot is null ? _log.Map.Freeze() : Named(snapshot).Map;
+                    map = snapshot is null ? _log.Map.Freeze(_log.Map.Blocks) : Named(snapshot).Map;
 
                     // The shared files get no slot any more, from either side.
                     SealLast();

@@ -138,9 +138,9 @@ internal sealed class VolumeLog(IVolumeStorage storage, VolumeKeys keys, uint bl
         return false;
     }
 
-    public void TakeSnapshot(uint id, string name, DateTimeOffset taken)
+    public void TakeSnapshot(uint id, string name, DateTimeOffset taken, uint mapBlocks)
     {
-        var map = _map.Freeze();
+        var map = _map.Freeze(mapBlocks);
         var size = (long)map.Blocks * IBlockDevice.BlockSize;
         Snapshots = [.. Snapshots, new SnapshotState(new VolumeSnapshot(id, name, taken, size, map.LiveBlocks), map)];
         LastSnapshot = id;

@@ -126,8 +126,8 @@ public sealed class ModelTests
         Assert.Empty(volume.Verify(null, default).Damages);
         volume.Compact(null, default);
         RequireContent(volume, model);
-        var needed = snapshots.Count == 0 ? model.Chunk(Block).Count(block => block.AsSpan().ContainsAnyExcept((byte)0)) : int.MaxValue;
-        Assert.True(volume.Statistics.StoredBytes <= (long)(needed + 16) * Segment.SlotSize, "compacting left dead slots");
+        long needed = snapshots.Count == 0 ? model.Chunk(Block).Count(block => block.AsSpan().ContainsAnyExcept((byte)0)) : uint.MaxValue;
+        Assert.True(volume.Statistics.StoredBytes <= (needed + 16) * Segment.SlotSize, "compacting left dead slots");
     }
 
     private static void RequireContent(IBlockDevice device, byte[] expected)
