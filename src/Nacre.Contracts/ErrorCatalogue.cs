@@ -133,6 +133,14 @@ public static class ErrorCatalogue
     public static readonly ErrorKind AcceleratorUnusable = new("E_ACCELERATOR_UNUSABLE", 500, ExitCode.Environment, "unset NACRE_ACCEL to let the player choose");
     /// <summary>A volume can't be opened.</summary>
     public static readonly ErrorKind VolumeDamaged = new("E_VOLUME_DAMAGED", 500, ExitCode.NotAuthentic, "do not delete anything: ask the help desk");
+    /// <summary>The key opens no key slot of the volume.</summary>
+    public static readonly ErrorKind VolumeKeyWrong = new("E_VOLUME_KEY_WRONG", 403, ExitCode.Denied, "give the file with the key that the volume was made with");
+    /// <summary>A volume is older than a state of it that is known.</summary>
+    public static readonly ErrorKind VolumeOutdated = new("E_VOLUME_OUTDATED", 409, ExitCode.NotAuthentic, "somebody put an old copy back: put the newest one in its place, or ask the help desk");
+    /// <summary>Another process has the volume open.</summary>
+    public static readonly ErrorKind VolumeBusy = new("E_VOLUME_BUSY", 409, ExitCode.State, "stop the LivePC or the other 'nacre volume' command that uses it");
+    /// <summary>A snapshot's name is taken, or there is none of that name.</summary>
+    public static readonly ErrorKind SnapshotName = new("E_SNAPSHOT_NAME", 409, ExitCode.State, "'nacre volume stat' lists the snapshots");
 
     // Running
     /// <summary>The server does not answer.</summary>

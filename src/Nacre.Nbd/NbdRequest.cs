@@ -84,6 +84,8 @@ internal readonly record struct NbdRequest(CommandFlags Flags, NbdCommand Comman
         VolumeErrorKind.NoSpace => NbdError.NoSpace,
         VolumeErrorKind.ReadOnly => NbdError.NotPermitted,
         VolumeErrorKind.Locked => NbdError.InputOutput,
+        VolumeErrorKind.Outdated => NbdError.InputOutput,
+        VolumeErrorKind.Snapshot => NbdError.InputOutput,
         VolumeErrorKind.Faulted => NbdError.InputOutput,
     };
 }

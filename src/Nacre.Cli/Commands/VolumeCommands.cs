@@ -1,0 +1,381 @@
+using System.CommandLine;
+using System.Globalization;
+using Nacre.Contracts;
+using Nacre.Nbd;
+using Nacre.Player;
+using Nacre.Volumes;
+using Spectre.Console;
+
+namespace Nacre.Cli.Commands;
+
+/// <summary><c>nacre volume</c>: a volume's folder, without a server, for scripts and the help desk.</summary>
+internal static class VolumeCommands
+{
+    private const string ExportName = "volume";
+
+    private static readonly Argument<string> Folder = new("DIRECTORY") { Description = "The volume's folder" };
+
+    private static readonly Option<string?> Key =
+        new("--key", "-k") { Description = "A file with the key: 32 bytes, or 64 hexadecimal digits (asked for without it)" };
+
+    private static readonly Option<string?> Snapshot = new("--snapshot") { Description = "The state that this snapshot holds, instead of the present one" };
+
+    public static Command Create() => new("volume", "Encrypted volumes by their folders: for scripts and the help desk")
+    {
+        CreateVolume(), Serve(), Stat(), Map(), TakeSnapshot(), Fork(), RollBack(), DeleteSnapshot(), Resize(), Verify(), Compact(), Import(), Export(),
+    };
+
+    private static Command CreateVolume()
+    {
+        var size = new Option<string>("--size", "-s") { Description = "The size: bytes, or a number with K, M, G or T", Required = true };
+        var command = new Command("create", "Make an empty volume") { Folder, Key, size };
+        command.SetAction(parsed => GuardAsync(async () =>
+        {
+            var options = new VolumeOptions { Size = SizeOf(parsed.GetValue(size)!) };
+            await using var volume = Volume.Create(parsed.GetValue(Folder)!, options, KeyOf(parsed.GetValue(Key)));
+            Terminal.Result(new { volume.Size }, () => Terminal.Line($"{parsed.GetValue(Folder)}: an empty volume of {Terminal.Bytes(volume.Size)}"));
+        }));
+        return command;
+    }
+
+    private static Command Serve()
+    {
+        var socket = new Option<string>("--socket") { Description = "The unix socket to make; who may use it decides who may read", Required = true };
+        var readOnly = new Option<bool>("--read-only", "-r") { Description = "Refuse changes; several may serve one volume so" };
+        var command = new Command("serve", "Serve the volume by NBD on a unix socket until interrupted") { Folder, Key, socket, Snapshot, readOnly };
+        command.SetAction((parsed, cancellationToken) => GuardAsync(async () =>
+        {
+            await using var volume = Open(parsed, readOnly: parsed.GetValue(readOnly) || parsed.GetValue(Snapshot) is not null);
+            var path = Path.GetFullPath(parsed.GetValue(socket)!);
+            await using var server = NbdServer.Start(path, new Dictionary<string, IBlockDevice> { [ExportName] = DeviceOf(volume, parsed), [""] = DeviceOf(volume, parsed) });
+            Terminal.Note($"serving nbd+unix:///{ExportName}?socket={path}; Ctrl-C ends it");
+            var ended = new TaskCompletionSource();
+            await using var registration = cancellationToken.Register(() => ended.TrySetResult());
+            await ended.Task;
+        }));
+        return command;
+    }
+
+    private static Command Stat()
+    {
+        var command = new Command("stat", "Size, space, snapshots, anchor") { Folder, Key };
+        command.SetAction(parsed => GuardAsync(async () =>
+        {
+            await using var volume = Open(parsed, readOnly: true);
+            var (figures, snapshots, anchor) = (volume.Statistics, volume.Snapshots, volume.Anchor);
+            var live = figures.LiveBlocks * IBlockDevice.BlockSize;
+            Terminal.Result(new { volume.Size, LiveBytes = live, figures.StoredBytes, figures.Segments, Anchor = anchor, Snapshots = snapshots }, () =>
+            {
+                Terminal.Line($"size       {Terminal.Bytes(volume.Size)}");
+                Terminal.Line($"holds      {Terminal.Bytes(live)}");
+                Terminal.Line($"on disk    {Terminal.Bytes(figures.StoredBytes)} in {figures.Segments} segments");
+                Terminal.Line($"anchor     {anchor.VolumeId} {anchor.Position}");
+                Terminal.Line($"snapshots  {snapshots.Count}");
+                foreach (var snapshot in snapshots)
+                {
+                    Terminal.Line($"  {snapshot.Taken.ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture)}  {Terminal.Bytes(snapshot.LiveBlocks * IBlockDevice.BlockSize),10}  {snapshot.Name}");
+                }
+            });
+        }));
+        return command;
+    }
+
+    private static Command Map()
+    {
+        var command = new Command("map", "Which byte ranges hold data") { Folder, Key, Snapshot };
+        command.SetAction(parsed => GuardAsync(async () =>
+        {
+            await using var volume = Open(parsed, readOnly: true);
+            var device = DeviceOf(volume, parsed);
+            var extents = new List<(long Start, BlockExtent Extent)>();
+            var buffer = new BlockExtent[256];
+            for (var at = 0L; at < device.Size;)
+            {
+                foreach (var extent in buffer.AsSpan(0, device.DescribeExtents(at, device.Size - at, buffer)))
+                {
+                    extents.Add((at, extent));
+                    at += extent.Length;
+                }
+            }
+
+            Terminal.Result(extents.Select(extent => new { extent.Start, extent.Extent.Length, Data = !extent.Extent.IsHole }).ToArray(), () => Terminal.Table(
+                ["START", "LENGTH", "DATA"], extents.Select(extent => new[] { $"{extent.Start}", $"{extent.Extent.Length}", extent.Extent.IsHole ? "no" : "yes" })));
+        }));
+        return command;
+    }
+
+    private static Command TakeSnapshot() => OfSnapshot("snapshot", "Keep the present state under a name", (volume, name) =>
+    {
+        var taken = volume.TakeSnapshot(name);
+        Terminal.Result(taken, () => Terminal.Line($"{name}: kept, {Terminal.Bytes(taken.LiveBlocks * IBlockDevice.BlockSize)} of data"));
+    });
+
+    private static Command RollBack()
+    {
+        var name = new Argument<string>("NAME") { Description = "The snapshot to go back to" };
+        var discard = new Option<bool>("--discard") { Description = "Give up the present state instead of keeping it as a snapshot" };
+        var command = new Command("rollback", "Go back to a snapshot; the present state is kept as another one, so this can be undone") { Folder, name, Key, discard };
+        command.SetAction(parsed => GuardAsync(async () =>
+        {
+            await using var volume = Open(parsed);
+            string? kept = null;
+            if (volume.Snapshots.Any(snapshot => snapshot.Name == parsed.GetValue(name)) && !parsed.GetValue(discard))
+            {
+                kept = $"before rollback {TimeProvider.System.GetUtcNow().ToString("yyyy-MM-dd HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture)}";
+                volume.TakeSnapshot(kept);
+            }
+
+            volume.RollBack(parsed.GetValue(name)!);
+            Terminal.Result(new { RolledBackTo = parsed.GetValue(name), Kept = kept }, () => Terminal.Line(
+                $"the volume is as in '{parsed.GetValue(name)}'" + (kept is null ? "" : $"; what it was is kept as '{kept}'")));
+        }));
+        return command;
+    }
+
+    private static Command DeleteSnapshot() => OfSnapshot("delete-snapshot", "Give up a snapshot and the space that only it needs", (volume, name) =>
+    {
+        volume.DeleteSnapshot(name);
+        Terminal.Result(new { Deleted = name }, () => Terminal.Line($"{name}: given up"));
+    });
+
+    private static Command Fork()
+    {
+        var target = new Argument<string>("NEW-DIRECTORY") { Description = "The folder of the new volume" };
+        var newKey = new Option<string?>("--new-key") { Description = "A file with the new volume's key (default: the same key)" };
+        var command = new Command("fork", "Make a new volume that begins as this one is, without copying where one file system holds both") { Folder, target, Key, newKey, Snapshot };
+        command.SetAction((parsed, cancellationToken) => GuardAsync(async () =>
+        {
+            var key = KeyOf(parsed.GetValue(Key));
+            await using var volume = Volume.Open(parsed.GetValue(Folder)!, key);
+            var forKey = parsed.GetValue(newKey) is { } file ? KeyOf(file) : key;
+            await Terminal.ProgressAsync("forking", report => Task.Run(
+                () =>
+                {
+                    volume.Fork(parsed.GetValue(target)!, forKey, parsed.GetValue(Snapshot), Progress(report), cancellationToken);
+                    return true;
+                },
+                cancellationToken));
+            Terminal.Result(new { Fork = parsed.GetValue(target) }, () => Terminal.Line($"{parsed.GetValue(target)}: forked from {parsed.GetValue(Folder)}"));
+        }));
+        return command;
+    }
+
+    private static Command Resize()
+    {
+        var size = new Argument<string>("SIZE") { Description = "The new size, at least the present one: bytes, or a number with K, M, G or T" };
+        var command = new Command("resize", "Make the volume larger; what is added reads as zeroes") { Folder, size, Key };
+        command.SetAction(parsed => GuardAsync(async () =>
+        {
+            await using var volume = Open(parsed);
+            var wanted = SizeOf(parsed.GetValue(size)!);
+            if (wanted < volume.Size)
+            {
+                throw new NacreException(ErrorCatalogue.UsageInvalid, $"the volume has {volume.Size} bytes and cannot shrink to {wanted}");
+            }
+
+            volume.Resize(wanted);
+            Terminal.Result(new { volume.Size }, () => Terminal.Line($"{parsed.GetValue(Folder)}: {Terminal.Bytes(volume.Size)}"));
+        }));
+        return command;
+    }
+
+    private static Command Verify()
+    {
+        var command = new Command("verify", "Read and authenticate everything that the volume and its snapshots hold; names what is damaged") { Folder, Key };
+        command.SetAction((parsed, cancellationToken) => GuardAsync(async () =>
+        {
+            await using var volume = Volume.Open(parsed.GetValue(Folder)!, KeyOf(parsed.GetValue(Key)), new VolumeOptions { Tolerant = true });
+            var found = await Terminal.ProgressAsync("verifying", report => Task.Run(() => volume.Verify(Progress(report), cancellationToken), cancellationToken));
+            var damages = found.Damages.Select(damage => new { damage.Snapshot, damage.Offset, damage.Length, Kind = $"{damage.Cause.Kind}", damage.Cause.Message }).ToArray();
+            Terminal.Result(new { found.VerifiedBytes, Damages = damages, LogDamages = found.LogDamages.Select(damage => new { Kind = $"{damage.Kind}", damage.Message }) }, () =>
+            {
+                foreach (var damage in damages)
+                {
+                    Terminal.Line($"damaged: bytes {damage.Offset} to {damage.Offset + damage.Length - 1}{(damage.Snapshot is null ? "" : $" of snapshot '{damage.Snapshot}'")}: {damage.Message}");
+                }
+
+                foreach (var damage in found.LogDamages)
+                {
+                    Terminal.Line($"damaged: {damage.Message}");
+                }
+
+                Terminal.Line($"{Terminal.Bytes(found.VerifiedBytes)} are authentic");
+            });
+            if (damages.Length + found.LogDamages.Count > 0)
+            {
+                throw new NacreException(
+                    ErrorCatalogue.VolumeDamaged,
+                    $"{Terminal.Bytes(found.Damages.Sum(damage => damage.Length))} in {damages.Length} ranges of {parsed.GetValue(Folder)} are damaged");
+            }
+        }));
+        return command;
+    }
+
+    private static Command Compact()
+    {
+        var command = new Command("compact", "Give back all space that nothing in the volume needs") { Folder, Key };
+        command.SetAction((parsed, cancellationToken) => GuardAsync(async () =>
+        {
+            await using var volume = Open(parsed);
+            var before = volume.Statistics.StoredBytes;
+            await Terminal.ProgressAsync("compacting", report => Task.Run(
+                () =>
+                {
+                    volume.Compact(Progress(report), cancellationToken);
+                    return true;
+                },
+                cancellationToken));
+            var after = volume.Statistics.StoredBytes;
+            Terminal.Result(new { Before = before, After = after }, () => Terminal.Line($"{Terminal.Bytes(before)} before, {Terminal.Bytes(after)} now"));
+        }));
+        return command;
+    }
+
+    private static Command Import()
+    {
+        var file = new Argument<string>("FILE") { Description = "The disk image" };
+        var format = new Option<string?>("--format", "-f") { Description = "raw, qcow2, vmdk, vhdx, … (default: what qemu-img recognises)" };
+        var command = new Command("import", "Make a volume from a disk image") { Folder, file, Key, format };
+        command.SetAction((parsed, cancellationToken) => GuardAsync(async () =>
+        {
+            var source = Path.GetFullPath(parsed.GetValue(file)!);
+            var key = KeyOf(parsed.GetValue(Key));
+            var bytes = await DiskImages.SizeAsync(source, parsed.GetValue(format), cancellationToken);
+            var directory = parsed.GetValue(Folder)!;
+            var size = (bytes + IBlockDevice.BlockSize - 1) / IBlockDevice.BlockSize * IBlockDevice.BlockSize;
+            await using var volume = Volume.Create(directory, new VolumeOptions { Size = size }, key);
+            try
+            {
+                await ServeDuringAsync(volume, uri => Terminal.ProgressAsync(
+                    "importing", report => DiskImages.ImportAsync(source, parsed.GetValue(format), uri, report, cancellationToken)));
+                await volume.FlushAsync(CancellationToken.None);
+            }
+            catch
+            {
+                // No output is left of what failed; the folder was empty before, or it would have been refused.
+                await volume.DisposeAsync();
+                Directory.Delete(directory, recursive: true);
+                throw;
+            }
+
+            var live = volume.Statistics.LiveBlocks * IBlockDevice.BlockSize;
+            Terminal.Result(new { volume.Size, LiveBytes = live }, () => Terminal.Line($"{directory}: {Terminal.Bytes(volume.Size)}, of which {Terminal.Bytes(live)} hold data"));
+        }));
+        return command;
+    }
+
+    private static Command Export()
+    {
+        var file = new Argument<string>("FILE") { Description = "The disk image to make; must not exist" };
+        var format = new Option<string>("--format", "-f") { Description = "raw, qcow2, vmdk, vhdx, …", DefaultValueFactory = _ => "raw" };
+        var command = new Command("export", "Copy the volume into a disk image, in the clear") { Folder, file, Key, format, Snapshot };
+        command.SetAction((parsed, cancellationToken) => GuardAsync(async () =>
+        {
+            var target = Path.GetFullPath(parsed.GetValue(file)!);
+            if (Path.Exists(target))
+            {
+                throw new NacreException(ErrorCatalogue.AlreadyExists, $"{target} exists");
+            }
+
+            await using var volume = Open(parsed, readOnly: true);
+            await ServeDuringAsync(DeviceOf(volume, parsed), uri => Terminal.ProgressAsync(
+                "exporting", report => DiskImages.ExportAsync(uri, target, parsed.GetValue(format)!, report, cancellationToken)));
+            Terminal.Result(new { File = target }, () => Terminal.Line($"{target}: written; it is not encrypted"));
+        }));
+        return command;
+    }
+
+    private static Command OfSnapshot(string verb, string description, Action<Volume, string> action)
+    {
+        var name = new Argument<string>("NAME") { Description = "The snapshot's name" };
+        var command = new Command(verb, description) { Folder, name, Key };
+        command.SetAction(parsed => GuardAsync(async () =>
+        {
+            await using var volume = Open(parsed);
+            action(volume, parsed.GetValue(name)!);
+        }));
+        return command;
+    }
+
+    private static async Task ServeDuringAsync(IBlockDevice device, Func<string, Task> work)
+    {
+        var folder = Directory.CreateTempSubdirectory("nacre-volume-");
+        try
+        {
+            var socket = Path.Combine(folder.FullName, "nbd");
+            await using var server = NbdServer.Start(socket, new Dictionary<string, IBlockDevice> { [ExportName] = device });
+            await work($"nbd+unix:///{ExportName}?socket={socket}");
+        }
+        finally
+        {
+            folder.Delete(recursive: true);
+        }
+    }
+
+    private static Volume Open(ParseResult parsed, bool readOnly = false) =>
+        Volume.Open(parsed.GetValue(Folder)!, KeyOf(parsed.GetValue(Key)), new VolumeOptions { ReadOnly = readOnly });
+
+    private static IBlockDevice DeviceOf(Volume volume, ParseResult parsed) =>
+        parsed.GetValue(Snapshot) is { } name ? volume.OpenSnapshot(name) : volume;
+
+    private static Reporter<VolumeProgress> Progress(Action<double, string> report) => new(progress => report(
+        progress.Total == 0 ? 1 : (double)progress.Done / progress.Total, $"{Terminal.Bytes(progress.Done)} of {Terminal.Bytes(progress.Total)}"));
+
+    private static async Task GuardAsync(Func<Task> work)
+    {
+        try
+        {
+            await work();
+        }
+        catch (VolumeException exception)
+        {
+            throw VolumeErrors.OfFolder(exception);
+        }
+        catch (ArgumentException exception)
+        {
+            throw new NacreException(ErrorCatalogue.UsageInvalid, exception.Message, exception);
+        }
+    }
+
+    private static byte[] KeyOf(string? file)
+    {
+        var untrustedKey = file is null ? Convert.FromHexString(Ask()) : ReadKey(file);
+        return untrustedKey.Length == 32 ? untrustedKey : throw Invalid();
+
+        static string Ask()
+        {
+            if (Console.IsInputRedirected)
+            {
+                return RequireDigits(Console.In.ReadLine() ?? "");
+            }
+
+            return RequireDigits(AnsiConsole.Prompt(new TextPrompt<string>("key (64 hexadecimal digits):").Secret(null)));
+        }
+
+        static byte[] ReadKey(string path)
+        {
+            using var stream = File.OpenRead(path);
+            var bytes = new byte[256];
+            var length = stream.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
+            return length == 32 ? bytes[..32] : Convert.FromHexString(RequireDigits(System.Text.Encoding.ASCII.GetString(bytes, 0, length)));
+        }
+
+        static string RequireDigits(string text) => text.Trim() is { Length: 64 } digits && digits.All(char.IsAsciiHexDigit) ? digits : throw Invalid();
+
+        static NacreException Invalid() => new(ErrorCatalogue.UsageInvalid, "a volume's key is 32 bytes, or 64 hexadecimal digits");
+    }
+
+    private static long SizeOf(string text)
+    {
+        var shift = char.ToUpperInvariant(text.LastOrDefault()) switch { 'K' => 10, 'M' => 20, 'G' => 30, 'T' => 40, _ => 0 };
+        var digits = shift == 0 ? text : text[..^1];
+        if (!long.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out var number) || number <= 0 || number > VolumeOptions.MaximumSize >> shift)
+        {
+            throw new NacreException(ErrorCatalogue.UsageInvalid, $"'{text}' is no size from {IBlockDevice.BlockSize} bytes to {VolumeOptions.MaximumSize >> 40}T");
+        }
+
+        return (number << shift) % IBlockDevice.BlockSize == 0
+            ? number << shift
+            : throw new NacreException(ErrorCatalogue.UsageInvalid, $"the size must be a multiple of {IBlockDevice.BlockSize} bytes");
+    }
+}
