@@ -62,18 +62,18 @@ internal sealed class RecordingStorage : IVolumeStorage
         var folderCut = lastFolderSync + 1 + random.Next(cut - lastFolderSync);
         var keepChance = random.Next(3) * 0.5;
         var names = new Dictionary<string, MemoryFile>();
-        var contents = new Dictionary<MemoryFile, byte[]>();
+        for (var i = 0; i < cut && i <= folderCut; i++)
+        {
+            ApplyName(names, _changes[i]);
+        }
+
+        var contents = names.Values.ToHashSet().ToDictionary(file => file, _ => Array.Empty<byte>());
         for (var i = 0; i < cut; i++)
         {
-            var change = _changes[i];
-            if (change.File is { } file && change.Operation is "write" or "length")
+            if (_changes[i] is { Operation: "write" or "length", File: { } file } change && contents.TryGetValue(file, out var content))
             {
-                var durable = lastSync.TryGetValue(change.File!, out var synced) && i < synced;
-                contents[change.File!] = Apply(contents.GetValueOrDefault(change.File!, []), change, durable, keepChance, random);
-            }
-            else if (i <= folderCut)
-            {
-                ApplyName(names, change);
+                var durable = lastSync.TryGetValue(file, out var synced) && i < synced;
+                contents[file] = Apply(content, change, durable, keepChance, random);
             }
         }
 
