@@ -27,7 +27,7 @@ public sealed partial class Volume
     {
         RequireValid(options);
         RequireKey(slotKey);
-        return Create(DirectoryStorage.CreateFolder(directory), options, slotKey);
+        return Create(Storage(DirectoryStorage.CreateFolder(directory), options), options, slotKey);
     }
 
     /// <summary>Creates a scratch volume whose key exists in this process's memory only: it ends with the process, and closing it removes
@@ -45,14 +45,14 @@ public sealed partial class Volume
     /// <summary>Opens a volume, recovering it first if it was not closed.</summary>
     /// <param name="directory">The volume's folder.</param>
     /// <param name="slotKey">The 32 bytes that open one of its key slots; not kept.</param>
-    /// <param name="options">Whether to open for reading only, and the checkpoint interval; null for the defaults.</param>
+    /// <param name="options">Whether to open for reading only, the checkpoint interval, and whether it is volatile; null for the defaults.</param>
     /// <exception cref="VolumeException"><see cref="VolumeErrorKind.WrongKey"/>, <see cref="VolumeErrorKind.Locked"/>,
     /// <see cref="VolumeErrorKind.Unsupported"/>, <see cref="VolumeErrorKind.NotAuthentic"/>, <see cref="VolumeErrorKind.Truncated"/>,
     /// <see cref="VolumeErrorKind.Corrupt"/> (the file is named), <see cref="VolumeErrorKind.Io"/>.</exception>
     public static Volume Open(string directory, ReadOnlySpan<byte> slotKey, VolumeOptions? options = null)
     {
         RequireKey(slotKey);
-        return Open(new DirectoryStorage(directory), slotKey, options);
+        return Open(Storage(new DirectoryStorage(directory), options), slotKey, options);
     }
 
     /// <summary>Lets one more key open the volume. Durable on return.</summary>
@@ -146,6 +146,9 @@ public sealed partial class Volume
             throw;
         }
     }
+
+    private static IVolumeStorage Storage(DirectoryStorage storage, VolumeOptions? options) =>
+        options is { Volatile: true } ? new VolatileStorage(storage) : storage;
 
     private static void RequireKey(ReadOnlySpan<byte> slotKey)
     {
