@@ -42,7 +42,9 @@ public sealed class RobustnessTests
             flushed = await WaitForMoreAsync(organisation, flushed);
         }
 
-        // Away for so long that QEMU gives up waiting and pauses the guest.
+        // Away for so long that QEMU gives up waiting and pauses the guest; and there is no server.
+        await organisation.WaitUntilCompleteAsync();
+        await organisation.StopServerAsync();
         await organisation.KillPlayerAsync();
         await WaitUntilPausedAsync(organisation);
         var last = await StartAsync(organisation);
@@ -81,6 +83,14 @@ public sealed class RobustnessTests
         var status = JsonDocument.Parse((await organisation.Device.RunAsync("livepc", "start", "office", "--memory", "1100", "--json")).Output).RootElement;
         Assert.False(status.GetProperty("adopted").GetBoolean());
         Assert.NotEqual(boot, await BootAsync(organisation));
+        Assert.NotEqual(machine, Assert.Single(organisation.Machines()));
+        Assert.Equal("kept", (await organisation.InGuestAsync("cat /home/user/note")).TrimEnd());
+
+        // It does not answer.
+        await organisation.KillPlayerAsync();
+        machine = Assert.Single(organisation.Machines());
+        await ShellAsync("kill", "-STOP", $"{machine}");
+        Assert.False((await StartAsync(organisation)).GetProperty("adopted").GetBoolean());
         Assert.NotEqual(machine, Assert.Single(organisation.Machines()));
         Assert.Equal("kept", (await organisation.InGuestAsync("cat /home/user/note")).TrimEnd());
 

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Runtime.InteropServices;
+using System.Text;
 using System.Text.Json;
 using Nacre.Contracts;
 using Nacre.Player;
@@ -80,8 +81,19 @@ internal static partial class PlayerCommand
         if (report.Code is not null || phase != logged)
         {
             logged = phase;
-            System.Console.Error.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"{TimeProvider.System.GetUtcNow():yyyy-MM-dd HH:mm:ss}Z {report.Code ?? phase.ToString()}: {(report.Message ?? report.Status?.Detail ?? "").Split('\n')[0]}"));
+            var line = string.Create(CultureInfo.InvariantCulture,
+                $"{TimeProvider.System.GetUtcNow():yyyy-MM-dd HH:mm:ss}Z {report.Code ?? phase.ToString()}: {(report.Message ?? report.Status?.Detail ?? "").Split('\n')[0]}\n");
+
+            try
+            {
+                // Not the console's writer, which may have been made before the error stream became the log.
+                using var log = System.Console.OpenStandardError();
+                log.Write(Encoding.UTF8.GetBytes(line));
+            }
+            catch (IOException)
+            {
+                // No room for the log, which is no reason to end anything.
+            }
         }
     }
 

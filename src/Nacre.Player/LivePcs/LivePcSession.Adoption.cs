@@ -75,10 +75,17 @@ public sealed partial class LivePcSession
         return MachineRecord.ShapeOf(machine) == record.Shape ? (process, record) : throw Impossible("another version of nacre started it");
     }
 
+    /// <summary>The lease under which the machine was started still serves, as it did for the player that was killed; else the server is asked.</summary>
     private async Task<OpenedLease> TakeLeaseAsync(EnrolledIdentity identity, MachineRecord record, CancellationToken cancellationToken)
     {
-        var lease = await OpenedLease.TakeAsync(identity, folder, record.Version, time, cancellationToken).ConfigureAwait(false);
-        if (!lease.Covers(record.Version) || MachineRecord.DigestOf(lease.Release(record.Version).Signed) != record.Release)
+        bool Covers(OpenedLease lease) => lease.Covers(record.Version) && MachineRecord.DigestOf(lease.Release(record.Version).Signed) == record.Release;
+        var lease = OpenedLease.TryOpenKept(identity, folder, time);
+        if (lease is null || !Covers(lease))
+        {
+            lease = await OpenedLease.TakeAsync(identity, folder, record.Version, time, cancellationToken).ConfigureAwait(false);
+        }
+
+        if (!Covers(lease))
         {
             throw Impossible($"the lease does not cover its release {record.Version}");
         }

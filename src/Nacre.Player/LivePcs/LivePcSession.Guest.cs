@@ -122,6 +122,18 @@ public sealed partial class LivePcSession
         }
     }
 
+    private long FreeBytes()
+    {
+        try
+        {
+            return new DriveInfo(folder.Root).AvailableFreeSpace;
+        }
+        catch (IOException)
+        {
+            return 0;
+        }
+    }
+
     private void OnPause(string? why)
     {
         if (status.Phase == LivePcPhase.Stopping)

@@ -69,7 +69,7 @@ public sealed partial class LivePcSession : IDisposable
         folder = new LivePcFolder(paths, name);
         folder.Create();
         status = new LivePcStatus { Name = name };
-        pause = new PauseWatch(() => new DriveInfo(folder.Root).AvailableFreeSpace, OnPause, time);
+        pause = new PauseWatch(FreeBytes, OnPause, time);
     }
 
     /// <summary>Where the player's own errors go; nothing of the guest's is ever in it.</summary>
