@@ -8,10 +8,11 @@ namespace Nacre.Player;
 /// <summary>Where the player keeps things. Everything under <see cref="State"/> is ciphertext or public, but for the device's key file.</summary>
 public sealed partial class PlayerPaths
 {
-    private PlayerPaths(string state, string runtime)
+    private PlayerPaths(string state, string runtime, string? memory)
     {
         State = state;
         Runtime = runtime;
+        Memory = memory;
     }
 
     /// <summary>What lasts: identity, leases, the segment cache, volumes.</summary>
@@ -19,6 +20,9 @@ public sealed partial class PlayerPaths
 
     /// <summary>Sockets of what runs now; gone with the host's next start.</summary>
     public string Runtime { get; }
+
+    /// <summary>A folder that only memory holds: <see cref="Runtime"/> where that is one, else one in <c>/dev/shm</c>; null where there is none.</summary>
+    public string? Memory { get; }
 
     /// <summary>The cached segments of all LivePCs.</summary>
     public string Segments => Path.Combine(State, "segments");
@@ -46,18 +50,20 @@ public sealed partial class PlayerPaths
 
         // A unix socket's path has at most 107 bytes, so the state folder appears in it as a short digest.
         var digest = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(state)))[..8];
+        string? memory;
         try
         {
             MakePrivate(state);
             MakePrivate(runtimes);
             MakePrivate(Path.Combine(runtimes, digest));
+            memory = IsInMemory(Path.Combine(runtimes, digest)) ? Path.Combine(runtimes, digest) : MakeInMemory($"/dev/shm/nacre-{user}", digest);
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {
             throw new NacreException(ErrorCatalogue.FileAccess, exception.Message, exception);
         }
 
-        return new PlayerPaths(state, Path.Combine(runtimes, digest));
+        return new PlayerPaths(state, Path.Combine(runtimes, digest), memory);
     }
 
     /// <summary>Makes a folder that only its user can enter; refuses one that belongs to somebody else or is open to others.</summary>
@@ -72,6 +78,29 @@ public sealed partial class PlayerPaths
 
         // Fails for anybody but the owner: a folder that another user made under /tmp is not used.
         File.SetUnixFileMode(folder, Private);
+    }
+
+    /// <summary>Whether what is written there is in memory and nowhere else (or in the host's swap, as all memory may be).</summary>
+    private static bool IsInMemory(string folder) => new DriveInfo(folder).DriveFormat is "tmpfs" or "ramfs";
+
+    private static string? MakeInMemory(string parent, string name)
+    {
+        try
+        {
+            var folder = Path.Combine(parent, name);
+            if (Directory.Exists("/dev/shm") && IsInMemory("/dev/shm"))
+            {
+                MakePrivate(parent);
+                MakePrivate(folder);
+                return folder;
+            }
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or NacreException)
+        {
+            // Somebody else's, or full: there is none then.
+        }
+
+        return null;
     }
 
     [LibraryImport("libc", EntryPoint = "getuid")]

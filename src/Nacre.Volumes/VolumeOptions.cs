@@ -13,6 +13,10 @@ public sealed record VolumeOptions
     /// <summary>Opens without changing any file; changes are refused. Several read-only openers may share a volume. Default false.</summary>
     public bool ReadOnly { get; init; }
 
+    /// <summary>Flushes and checkpoints are not made durable: what was written survives a kill of the process, not a loss of power, after
+    /// which the volume may not open. For content that is thrown away then anyway. Given at creation and at each opening. Default false.</summary>
+    public bool Volatile { get; init; }
+
     /// <summary>Slots of 4128 bytes in a segment file, 1 to 8192. Used by creation only. Default 8192, about 32 MiB: large enough that
     /// creating a segment costs nothing beside writing it, small enough to clean.</summary>
     public int SegmentSlots { get; init; } = Segment.MaximumSlots;
@@ -20,10 +24,6 @@ public sealed record VolumeOptions
     /// <summary>Bytes written between automatic checkpoints: bounds the replay after a crash. Default 256 MiB; a larger one is used while
     /// the map itself is so large that its copies would outweigh the data (a sixty-fourth).</summary>
     public long CheckpointInterval { get; init; } = 256L << 20;
-
-    /// <summary>Flushes cost nothing and promise nothing against a loss of power; a killed process still loses nothing. For content that
-    /// is thrown away at the next start anyway. Default false.</summary>
-    public bool Volatile { get; init; }
 
     /// <summary>Whether checkpoints and cleaning run by themselves, on a thread of the pool beside reads and writes. Default true; tests
     /// that repeat an order of events turn it off, and everything then runs inside the write that made it due.</summary>

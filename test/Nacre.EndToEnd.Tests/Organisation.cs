@@ -171,14 +171,51 @@ internal sealed class Organisation : IAsyncDisposable
         }
     }
 
+    /// <summary>Kills the player of <c>office</c>, as the host's kernel would: its guest runs on.</summary>
+    public Task KillPlayerAsync() => KillAsync(process => Words(process).Contains("\0player\0office", StringComparison.Ordinal)
+        && File.ReadAllText($"/proc/{process.Id}/environ").Contains($"NACRE_HOME={DeviceState}\0", StringComparison.Ordinal));
+
+    /// <summary>Kills the machine of <c>office</c>.</summary>
+    public Task KillMachineAsync() => KillAsync(IsMachine);
+
+    /// <summary>The numbers of the running machines of this device.</summary>
+    public int[] Machines() => [.. Find(IsMachine).Select(process => process.Id)];
+
     public async ValueTask DisposeAsync()
     {
         if (Directory.Exists(DeviceState))
         {
             await Device.TryAsync(null, "livepc", "stop", "office");
+            await KillMachineAsync();
         }
 
         await StopServerAsync();
         folder.Dispose();
+    }
+
+    private static string Words(Process process) => File.ReadAllText($"/proc/{process.Id}/cmdline");
+
+    private bool IsMachine(Process process) => Words(process) is var words
+        && words.StartsWith("qemu-system-x86_64\0", StringComparison.Ordinal) && words.Contains(Runtime, StringComparison.Ordinal);
+
+    private static List<Process> Find(Func<Process, bool> wanted) => [.. Process.GetProcesses().Where(process =>
+    {
+        try
+        {
+            return wanted(process);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+    })];
+
+    private static async Task KillAsync(Func<Process, bool> wanted)
+    {
+        foreach (var process in Find(wanted))
+        {
+            process.Kill();
+            await process.WaitForExitAsync();
+        }
     }
 }

@@ -67,12 +67,14 @@ public sealed class TrustTests
     public async Task A_renewed_layer_is_blank_and_what_it_held_is_deleted()
     {
         using var folder = new TemporaryDirectory();
+        using var memory = new TemporaryDirectory();
+        var key = new ScratchKey(memory.Path, "office");
         var directory = folder["scratch"];
         var content = new byte[4096];
         content.AsSpan().Fill(7);
         await using (var volumes = new OpenVolumes())
         {
-            volumes.Renew("scratch", directory, 1 << 30);
+            volumes.Renew("scratch", directory, 1 << 30, key);
             await volumes.Exports["scratch"].WriteAsync(0, content, true, TestContext.Current.CancellationToken);
         }
 
@@ -81,7 +83,7 @@ public sealed class TrustTests
         await File.WriteAllBytesAsync(Path.Combine(directory, "left-by-a-killed-player"), content, TestContext.Current.CancellationToken);
         await using (var volumes = new OpenVolumes())
         {
-            volumes.Renew("scratch", directory, 1 << 30);
+            volumes.Renew("scratch", directory, 1 << 30, key);
             var read = new byte[4096];
             await volumes.Exports["scratch"].ReadAsync(0, read, TestContext.Current.CancellationToken);
             Assert.All(read, value => Assert.Equal(0, value));

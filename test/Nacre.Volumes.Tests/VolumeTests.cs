@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
 using Nacre.Testing;
+using Nacre.Volumes.Storage;
 using Xunit;
 using static Nacre.Volumes.Tests.TestVolume;
 
@@ -191,6 +192,48 @@ public sealed class VolumeTests
         await FailsAsync(VolumeErrorKind.Locked, () => Task.Run(() => Volume.Open(folder["v"], Key)));
         await volume.DisposeAsync();
         Assert.Empty(Directory.GetFiles(folder["v"]));
+    }
+
+    [Fact]
+    public async Task A_volatile_volume_never_syncs_and_survives_the_death_of_its_process()
+    {
+        var storage = new RecordingStorage();
+        var volume = Volume.Create(new VolatileStorage(storage), Small, Key);
+        for (var version = 1; version <= 20; version++)
+        {
+            for (var block = 0; block < 10; block++)
+            {
+                await volume.WriteAsync(block, Content(block, version), forceUnitAccess: block == 9);
+            }
+        }
+
+        volume.Checkpoint();
+        await volume.WriteAsync(3, Content(3, 21));
+        Assert.Equal(0, storage.DataSyncs);
+
+        // What another process finds: everything that was answered.
+        await using var opened = Volume.Open(RecordingStorage.Of(storage.Content), Key, new VolumeOptions { Volatile = true });
+        var content = await ReadAllAsync(opened);
+        for (var block = 0; block < 10; block++)
+        {
+            Assert.Equal(Content(block, block == 3 ? 21 : 20), content[(block * Block)..((block + 1) * Block)]);
+        }
+
+        await volume.DisposeAsync();
+        Assert.Equal(0, storage.DataSyncs);
+    }
+
+    [Fact]
+    public async Task A_volatile_volume_in_a_folder_opens_again_like_any_other()
+    {
+        using var folder = new TemporaryDirectory();
+        await using (var volume = Volume.Create(folder["v"], Small with { Volatile = true }, Key))
+        {
+            await volume.WriteAsync(1, Content(1, 1), forceUnitAccess: true);
+        }
+
+        await using var opened = Volume.Open(folder["v"], Key, new VolumeOptions { Volatile = true });
+        Assert.Equal(Content(1, 1), (await ReadAllAsync(opened))[Block..(2 * Block)]);
     }
 
     [Fact]

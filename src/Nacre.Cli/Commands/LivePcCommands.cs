@@ -80,6 +80,14 @@ internal static class LivePcCommands
             player.StartAsync(name, command, new Reporter<LivePcStatus>(status => report(double.NaN, Words(status))), cancellationToken));
         Terminal.Result(status, () =>
         {
+            if (status.Adopted)
+            {
+                Terminal.Line(string.Create(CultureInfo.InvariantCulture,
+                    $"{name} goes on with release {status.Version} of {status.Image}: its player had been killed, its guest ran on; served again after {status.SecondsToAgent:0.0} s"));
+                Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"accelerator {status.Accelerator}; lease until {status.LeaseEnds:yyyy-MM-dd HH:mm} UTC{(status.Offline ? "; offline" : "")}"));
+                return;
+            }
+
             Terminal.Line(string.Create(CultureInfo.InvariantCulture,
                 $"{name} runs release {status.Version} of {status.Image}: usable after {status.SecondsToAgent:0.0} s and {Terminal.Bytes(status.BytesToAgent ?? 0)} of {Terminal.Bytes(status.ImageBytes)} fetched ({Share(status.BytesToAgent ?? 0, status.ImageBytes)})"));
             Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"system layer put back to clean in {status.RejuvenationMilliseconds:0.0} ms; accelerator {status.Accelerator}; lease until {status.LeaseEnds:yyyy-MM-dd HH:mm} UTC{(status.Offline ? "; offline" : "")}"));
@@ -111,6 +119,15 @@ internal static class LivePcCommands
             Terminal.Result(status, () =>
             {
                 Terminal.Line($"{status.Name}: {Lower(status.Phase)}{(status.Version is { } version ? $", release {version} of {status.Image}" : "")}");
+                if (status.Phase == LivePcPhase.Paused)
+                {
+                    Terminal.Line($"paused: {status.Detail}");
+                }
+                else if (status.Phase == LivePcPhase.Abandoned)
+                {
+                    Terminal.Line($"its player was killed: 'nacre livepc start {status.Name}' goes on with its guest");
+                }
+
                 if (status.StoredBytes > 0)
                 {
                     Terminal.Line(status.Presence == ReleasePresence.Complete
@@ -167,6 +184,12 @@ internal static class LivePcCommands
             {
                 Terminal.Note($"{name} does not run; its next start begins with a clean system layer anyway");
                 return;
+            }
+
+            if (status.Phase == LivePcPhase.Abandoned)
+            {
+                // Its guest is shut down properly first, which takes a player.
+                await StartAsync(player, parsed, cancellationToken);
             }
 
             Terminal.Note($"{name}: kept: the user's applications, settings and data; put back: everything else");
@@ -279,7 +302,7 @@ internal static class LivePcCommands
     private static string? Viewer() => (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':')
         .Select(folder => Path.Combine(folder, "vncviewer")).FirstOrDefault(File.Exists);
 
-    private static string Words(LivePcStatus status) => status.FetchedBytes > 0
+    private static string Words(LivePcStatus status) => status.Phase == LivePcPhase.Paused ? $"paused: {status.Detail}" : status.FetchedBytes > 0
         ? $"{status.Detail}, {Terminal.Bytes(status.FetchedBytes)} fetched"
         : status.Detail;
 

@@ -1,5 +1,7 @@
 using System.CommandLine;
+using System.Globalization;
 using System.Runtime.InteropServices;
+using System.Text;
 using System.Text.Json;
 using Nacre.Contracts;
 using Nacre.Player;
@@ -10,6 +12,8 @@ namespace Nacre.Cli.Commands;
 /// <summary><c>nacre player</c>: the process that <c>nacre livepc start</c> leaves behind. It reports on standard output until the guest is up.</summary>
 internal static partial class PlayerCommand
 {
+    private static LivePcPhase? logged;
+
     public static Command Create()
     {
         var name = new Argument<string>("LIVEPC");
@@ -58,6 +62,7 @@ internal static partial class PlayerCommand
 
     private static void Report(PlayerReport report)
     {
+        Log(report);
         try
         {
             Console.Out.WriteLine(JsonSerializer.Serialize(report, ContractJson.Options));
@@ -65,6 +70,30 @@ internal static partial class PlayerCommand
         catch (IOException)
         {
             // The command that started this player has ended.
+        }
+    }
+
+    /// <summary>Each change of the LivePC's phase is a line of the log; the words for progress within one are not. Later lines of a message may be
+    /// the guest's console, which is never written to a file.</summary>
+    private static void Log(PlayerReport report)
+    {
+        var phase = report.Status?.Phase;
+        if (report.Code is not null || phase != logged)
+        {
+            logged = phase;
+            var line = string.Create(CultureInfo.InvariantCulture,
+                $"{TimeProvider.System.GetUtcNow():yyyy-MM-dd HH:mm:ss}Z {report.Code ?? phase.ToString()}: {(report.Message ?? report.Status?.Detail ?? "").Split('\n')[0]}\n");
+
+            try
+            {
+                // Not the console's writer, which may have been made before the error stream became the log.
+                using var log = System.Console.OpenStandardError();
+                log.Write(Encoding.UTF8.GetBytes(line));
+            }
+            catch (IOException)
+            {
+                // No room for the log, which is no reason to end anything.
+            }
         }
     }
 

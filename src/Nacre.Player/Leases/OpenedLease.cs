@@ -54,6 +54,19 @@ internal sealed class OpenedLease
         return folder.Grant is { } kept ? Open(kept, identity, folder.Name, time, offline) : throw offline;
     }
 
+    /// <summary>The lease that was kept, without asking the server; null where there is none that holds now.</summary>
+    public static OpenedLease? TryOpenKept(EnrolledIdentity identity, LivePcFolder folder, TimeProvider time)
+    {
+        try
+        {
+            return folder.Grant is { } kept ? Open(kept, identity, folder.Name, time, null) : null;
+        }
+        catch (NacreException)
+        {
+            return null;
+        }
+    }
+
     /// <summary>Whether this lease lets the device start that release.</summary>
     public bool Covers(int version) => manifests.ContainsKey(version);
 

@@ -10,6 +10,7 @@ internal sealed class LivePcFolder
         Name = Names.Parse(name, "a LivePC");
         Root = Path.Combine(paths.LivePcs, Name);
         Sockets = Path.Combine(paths.Runtime, Name);
+        ScratchKey = new ScratchKey(paths.Memory, Name);
     }
 
     public string Name { get; }
@@ -23,8 +24,25 @@ internal sealed class LivePcFolder
 
     public string NbdSocket => Path.Combine(Sockets, "nbd.sock");
 
-    /// <summary>Names the process of QEMU, so that one left behind by a killed player can be found.</summary>
-    public string QemuProcess => Path.Combine(Sockets, "qemu.pid");
+    /// <summary>The key of its scratch layer.</summary>
+    public ScratchKey ScratchKey { get; }
+
+    /// <summary>What runs, for a player that goes on after this one was killed; null where nothing does.</summary>
+    public MachineRecord? Machine
+    {
+        get => DurableFile.ReadJson<MachineRecord>(MachinePath);
+        set
+        {
+            if (value is null)
+            {
+                File.Delete(MachinePath);
+            }
+            else
+            {
+                DurableFile.WriteJson(MachinePath, value);
+            }
+        }
+    }
 
     public string Log => Path.Combine(Sockets, "player.log");
 
@@ -53,6 +71,8 @@ internal sealed class LivePcFolder
     public void SetInUse(string layer) => DurableFile.Write(Volume(layer) + ".in-use", []);
 
     private string GrantPath => Path.Combine(Root, "lease.json");
+
+    private string MachinePath => Path.Combine(Sockets, "machine.json");
 
     private string ManifestPath => Path.Combine(Root, "release.jws");
 

@@ -86,7 +86,13 @@ public sealed class LivePcPlayer
         {
             using var identity = EnrolledIdentity.Open(paths);
             var installed = Installed(folder, identity);
-            return new LivePcStatus { Name = name, Image = installed?.Image, Version = installed?.Version };
+            return new LivePcStatus
+            {
+                Name = name,
+                Phase = IsAbandoned(folder) ? LivePcPhase.Abandoned : LivePcPhase.Stopped,
+                Image = installed?.Image,
+                Version = folder.Machine?.Version ?? installed?.Version,
+            };
         }
     }
 
@@ -142,7 +148,15 @@ public sealed class LivePcPlayer
     public async Task StopAsync(string name, CancellationToken cancellationToken)
     {
         var folder = new LivePcFolder(paths, name);
-        await ControlSocket.RequestAsync(folder.ControlSocket, "stop", null, cancellationToken).ConfigureAwait(false);
+        try
+        {
+            await ControlSocket.RequestAsync(folder.ControlSocket, "stop", null, cancellationToken).ConfigureAwait(false);
+        }
+        catch (NacreException exception) when (exception.Kind == ErrorCatalogue.NotRunning && IsAbandoned(folder))
+        {
+            throw new NacreException(ErrorCatalogue.NotRunning, $"the player of '{name}' was killed; its guest waits for the next start, and can be stopped then", exception);
+        }
+
         while (IsHeld(folder))
         {
             await Task.Delay(TimeSpan.FromMilliseconds(50), time, cancellationToken).ConfigureAwait(false);
@@ -223,6 +237,18 @@ public sealed class LivePcPlayer
             ? Jws.VerifyClaims<ReleaseManifest>(signed, key, ErrorCatalogue.ReleaseNotAuthentic, ReleaseManifest.Type)
             : null;
 
+    /// <summary>Whether a guest runs whose player was killed.</summary>
+    private static bool IsAbandoned(LivePcFolder folder)
+    {
+        if (IsHeld(folder))
+        {
+            return false;
+        }
+
+        using var leftOver = LeftOver.Find(folder);
+        return leftOver is not null;
+    }
+
     private static bool IsHeld(LivePcFolder folder)
     {
         try
@@ -230,7 +256,7 @@ public sealed class LivePcPlayer
             using var file = new FileStream(folder.Lock, FileMode.Open, FileAccess.ReadWrite, FileShare.None);
             return false;
         }
-        catch (FileNotFoundException)
+        catch (Exception exception) when (exception is FileNotFoundException or DirectoryNotFoundException)
         {
             return false;
         }

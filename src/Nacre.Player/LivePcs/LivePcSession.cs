@@ -1,6 +1,5 @@
 using System.Diagnostics;
-using System.Text.Json;
-using System.Text.Json.Nodes;
+using System.Security.Cryptography;
 using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Nbd;
@@ -30,17 +29,15 @@ public sealed record SessionOptions
 }
 
 /// <summary>
-/// The player of one running LivePC: takes the lease, opens the release and the volumes, serves them to QEMU, and stays until the guest ends.
+/// The player of one running LivePC: takes the lease, opens the release and the volumes, serves them to QEMU, and stays until the guest ends. Where an
+/// earlier player was killed and its QEMU still runs, it goes on with that one.
 /// </summary>
-public sealed class LivePcSession : IDisposable
+public sealed partial class LivePcSession : IDisposable
 {
     private const int MaxKernelBytes = 64 * 1024 * 1024;
     private const int MaxInitramfsBytes = 512 * 1024 * 1024;
     private const long GiB = 1L << 30;
     private const string Scratch = "scratch";
-    private static readonly TimeSpan OutageLimit = TimeSpan.FromSeconds(30);
-    private static readonly TimeSpan ShutdownLimit = TimeSpan.FromSeconds(90);
-
     /// <summary>The user's layers and their sizes; nothing is stored for what was never written.</summary>
     private static readonly (string Layer, long Size)[] UserLayers = [("applications", 32 * GiB), ("settings", 8 * GiB), ("data", 64 * GiB)];
 
@@ -51,11 +48,11 @@ public sealed class LivePcSession : IDisposable
     private readonly TimeProvider time;
     private readonly Stopwatch sinceCommand = Stopwatch.StartNew();
     private readonly CancellationTokenSource stopping = new();
-    private LivePcStatus status;
+    private readonly PauseWatch pause;
+    private readonly Lock gate = new();
+    private LivePcStatus status; // changed under the gate
     private ReleaseReader? reader;
     private ReleaseOpener? opener;
-    private Qmp? qmp;
-    private GuestAgent? agent; // disposed by the scope that made it
 
     /// <summary>Prepares a session.</summary>
     /// <param name="paths">The player's folders.</param>
@@ -72,6 +69,7 @@ public sealed class LivePcSession : IDisposable
         folder = new LivePcFolder(paths, name);
         folder.Create();
         status = new LivePcStatus { Name = name };
+        pause = new PauseWatch(FreeBytes, OnPause, time);
     }
 
     /// <summary>Where the player's own errors go; nothing of the guest's is ever in it.</summary>
@@ -84,11 +82,22 @@ public sealed class LivePcSession : IDisposable
     {
         using var registration = stop.Register(stopping.Cancel);
         using var single = HoldLock();
-        EndLeftOver();
+        using var leftOver = LeftOver.Find(folder);
         await using var control = new ControlSocket(folder.ControlSocket, HandleAsync);
         try
         {
-            await RunLockedAsync().ConfigureAwait(false);
+            if (leftOver is not null)
+            {
+                if (await TryGoOnAsync(leftOver).ConfigureAwait(false))
+                {
+                    return;
+                }
+
+                await leftOver.EndAsync().ConfigureAwait(false);
+            }
+
+            folder.Machine = null;
+            await StartAsync().ConfigureAwait(false);
         }
         catch (VolumeException exception)
         {
@@ -104,10 +113,11 @@ public sealed class LivePcSession : IDisposable
     public void Dispose()
     {
         reader?.Dispose();
+        pause.Dispose();
         stopping.Dispose();
     }
 
-    private async Task RunLockedAsync()
+    private async Task StartAsync()
     {
         using var identity = EnrolledIdentity.Open(paths);
         using var client = identity.Connect();
@@ -122,7 +132,7 @@ public sealed class LivePcSession : IDisposable
             Report(LivePcPhase.Accelerator, "choosing the accelerator");
             var accelerator = await Accelerator.ChooseAsync(
                 paths.Accelerator, kernel.Path, () => Report(LivePcPhase.Accelerator, "finding out whether KVM really works here"), stopping.Token).ConfigureAwait(false);
-            status = status with { Accelerator = accelerator };
+            Change(now => now with { Accelerator = accelerator });
             Report(LivePcPhase.Booting, "starting the guest");
             var fresh = UserLayers.Select(layer => layer.Layer).Where(layer => !folder.IsInUse(layer)).ToArray();
             if (fresh.Length > 0)
@@ -130,22 +140,22 @@ public sealed class LivePcSession : IDisposable
                 commandLine += $" nacre.fresh={string.Join(',', fresh)}";
             }
 
-            await using var qemu = Qemu.Start(Machine(accelerator, kernel, initramfs, commandLine));
-            DurableFile.Write(folder.QemuProcess, System.Text.Encoding.ASCII.GetBytes($"{qemu.ProcessId}"));
-            using var guest = new GuestAgent(Qemu.AgentSocket(folder.Sockets));
-            agent = guest;
-            try
+            var machine = Machine(accelerator, kernel.Path, initramfs.Path, commandLine);
+            await using var qemu = Qemu.Start(machine);
+            var record = new MachineRecord
             {
-                await WaitForGuestAsync(qemu).ConfigureAwait(false);
-                Array.ForEach(fresh, folder.SetInUse);
-                await StayAsync(qemu).ConfigureAwait(false);
-            }
-            finally
-            {
-                qemu.Kill();
-                await qemu.Ended.ConfigureAwait(false);
-                File.Delete(folder.QemuProcess);
-            }
+                ProcessId = qemu.ProcessId,
+                StartTime = ProcessHandle.StartTimeOf(qemu.ProcessId) ?? 0,
+                Version = status.Version!.Value,
+                Release = MachineRecord.DigestOf(folder.InstalledManifest!),
+                Accelerator = accelerator,
+                Memory = machine.Memory,
+                Processors = machine.Processors,
+                Shape = MachineRecord.ShapeOf(machine),
+                Fresh = fresh,
+            };
+            folder.Machine = record;
+            await ServeAsync(qemu, record).ConfigureAwait(false);
         }
     }
 
@@ -157,26 +167,26 @@ public sealed class LivePcSession : IDisposable
             : (int?)null;
         var lease = await OpenedLease.TakeAsync(identity, folder, installed, time, stopping.Token).ConfigureAwait(false);
         // A channel that was moved back takes the newer release away: what the lease does not cover does not start.
-        status = status with
-        {
-            Image = lease.Claims.Image,
-            Version = installed is { } version && lease.Covers(version) ? version : lease.Claims.Version,
-            Offline = lease.OfflineBecause is not null,
-            LeaseEnds = lease.Ends,
-        };
+        Note(lease, installed is { } version && lease.Covers(version) ? version : lease.Claims.Version);
         return lease;
     }
+
+    private void Note(OpenedLease lease, int version) => Change(now => now with
+    {
+        Image = lease.Claims.Image,
+        Version = version,
+        Offline = lease.OfflineBecause is not null,
+        LeaseEnds = lease.Ends,
+    });
 
     private async Task<(MemoryFile Kernel, MemoryFile Initramfs, string CommandLine)> OpenReleaseAsync(OpenedLease lease, SegmentCache cache, NacreClient client)
     {
         Report(LivePcPhase.Release, $"verifying release {status.Version} of {status.Image}");
         var (manifest, signed) = lease.Release(status.Version!.Value);
-        opener = new ReleaseOpener(paths, cache, new ServerOrigin(client));
-        reader = await opener.OpenAsync(manifest, lease.ReleaseKey(manifest.Version), stopping.Token).ConfigureAwait(false);
-        status = status with { ImageBytes = manifest.Size };
+        var opened = await OpenReaderAsync(lease, manifest, cache, client, stopping.Token).ConfigureAwait(false);
         Report(LivePcPhase.Release, "fetching the kernel");
-        var kernel = new MemoryFile("kernel", await reader.ReadAllAsync("kernel", MaxKernelBytes, stopping.Token).ConfigureAwait(false));
-        var initramfs = new MemoryFile("initramfs", await reader.ReadAllAsync("initramfs", MaxInitramfsBytes, stopping.Token).ConfigureAwait(false));
+        var kernel = new MemoryFile("kernel", await opened.ReadAllAsync("kernel", MaxKernelBytes, stopping.Token).ConfigureAwait(false));
+        var initramfs = new MemoryFile("initramfs", await opened.ReadAllAsync("initramfs", MaxInitramfsBytes, stopping.Token).ConfigureAwait(false));
         if (folder.InstalledManifest != signed)
         {
             folder.InstalledManifest = signed;
@@ -185,23 +195,25 @@ public sealed class LivePcSession : IDisposable
         return (kernel, initramfs, manifest.CommandLine);
     }
 
+    private async Task<ReleaseReader> OpenReaderAsync(
+        OpenedLease lease, ReleaseManifest manifest, SegmentCache cache, NacreClient client, CancellationToken cancellationToken)
+    {
+        opener = new ReleaseOpener(paths, cache, new ServerOrigin(client));
+        reader = await opener.OpenAsync(manifest, lease.ReleaseKey(manifest.Version), cancellationToken).ConfigureAwait(false);
+        Change(now => now with { ImageBytes = manifest.Size });
+        return reader;
+    }
+
     private async Task<OpenVolumes> OpenVolumesAsync(OpenedLease lease, EnrolledIdentity identity)
     {
         Report(LivePcPhase.Volumes, "opening the user's layers");
         var volumes = new OpenVolumes();
         try
         {
-            volumes.Add("system", new ReleaseVolume(reader!, "system"));
-            var slotKey = lease.SlotKey(identity);
-            foreach (var (layer, size) in UserLayers)
-            {
-                await volumes.OpenAsync(layer, folder.Volume(layer), size, slotKey).ConfigureAwait(false);
-            }
-
-            System.Security.Cryptography.CryptographicOperations.ZeroMemory(slotKey);
+            OpenUserLayers(volumes, lease, identity);
             var clean = Stopwatch.StartNew();
-            volumes.Renew(Scratch, folder.Volume(Scratch), 32 * GiB);
-            status = status with { RejuvenationMilliseconds = clean.Elapsed.TotalMilliseconds };
+            volumes.Renew(Scratch, folder.Volume(Scratch), 32 * GiB, folder.ScratchKey);
+            Change(now => now with { RejuvenationMilliseconds = clean.Elapsed.TotalMilliseconds });
             return volumes;
         }
         catch
@@ -211,15 +223,27 @@ public sealed class LivePcSession : IDisposable
         }
     }
 
-    private MachineOptions Machine(string accelerator, MemoryFile kernel, MemoryFile initramfs, string commandLine)
+    private void OpenUserLayers(OpenVolumes volumes, OpenedLease lease, EnrolledIdentity identity)
+    {
+        volumes.Add("system", new ReleaseVolume(reader!, "system"));
+        var slotKey = lease.SlotKey(identity);
+        foreach (var (layer, size) in UserLayers)
+        {
+            volumes.Open(layer, folder.Volume(layer), size, slotKey);
+        }
+
+        CryptographicOperations.ZeroMemory(slotKey);
+    }
+
+    private MachineOptions Machine(string accelerator, string kernel, string initramfs, string commandLine)
     {
         var host = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (1024 * 1024);
         return new MachineOptions
         {
-            Name = $"nacre-{folder.Name}",
+            Name = LeftOver.MachineName(folder),
             Accelerator = accelerator,
-            Kernel = kernel.Path,
-            Initramfs = initramfs.Path,
+            Kernel = kernel,
+            Initramfs = initramfs,
             CommandLine = commandLine,
             NbdSocket = folder.NbdSocket,
             Disks =
@@ -234,207 +258,6 @@ public sealed class LivePcSession : IDisposable
         };
     }
 
-    private async Task WaitForGuestAsync(Qemu qemu)
-    {
-        qmp = await ConnectQmpAsync(qemu).ConfigureAwait(false);
-        qmp.EventRaised += OnQemuEvent;
-        using var limit = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
-        limit.CancelAfter(options.StartLimit);
-        var answered = agent!.WaitAsync(limit.Token);
-        var outage = Stopwatch.StartNew();
-        while (true)
-        {
-            var tick = Task.Delay(TimeSpan.FromMilliseconds(250), time, CancellationToken.None);
-            await Task.WhenAny(answered, qemu.Ended, tick).ConfigureAwait(false);
-            if (answered.IsCompletedSuccessfully)
-            {
-                break;
-            }
-
-            if (qemu.Ended.IsCompleted)
-            {
-                throw new NacreException(ErrorCatalogue.GuestFailed, $"the guest ended before its agent answered\n{LastLines(qemu.ConsoleText)}{LastLines(qemu.ErrorText)}");
-            }
-
-            if (answered.IsCompleted)
-            {
-                stopping.Token.ThrowIfCancellationRequested();
-                throw new NacreException(ErrorCatalogue.TimedOut,
-                    $"the guest's agent did not answer within {options.StartLimit.TotalMinutes:0} minutes\n{LastLines(qemu.ConsoleText)}");
-            }
-
-            if (reader!.Failure is not { } failure)
-            {
-                outage.Restart();
-            }
-            else if (failure.Kind != VolumeErrorKind.Io || outage.Elapsed > OutageLimit)
-            {
-                throw failure;
-            }
-
-            Report(LivePcPhase.Booting, reader.Failure is null ? "waiting for the guest's agent" : $"waiting for the server: {reader.Failure.Message}");
-        }
-
-        status = status with
-        {
-            SecondsToAgent = sinceCommand.Elapsed.TotalSeconds,
-            BytesToAgent = Refresh().FetchedBytes,
-        };
-        Report(LivePcPhase.Running, "running");
-    }
-
-    /// <summary>Stays until the guest ends, or a stop is asked for.</summary>
-    private async Task StayAsync(Qemu qemu)
-    {
-        using var ending = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
-        var fetching = options.FetchRest ? FetchRestAsync(ending.Token) : Task.CompletedTask;
-        var asked = Task.Delay(Timeout.Infinite, stopping.Token);
-        await Task.WhenAny(qemu.Ended, asked).ConfigureAwait(false);
-        if (!qemu.Ended.IsCompleted)
-        {
-            status = status with { Phase = LivePcPhase.Stopping, Detail = "shutting the guest down" };
-            await ShutDownAsync(qemu).ConfigureAwait(false);
-        }
-
-        await ending.CancelAsync().ConfigureAwait(false);
-        await fetching.ConfigureAwait(false);
-        await qmp!.DisposeAsync().ConfigureAwait(false);
-    }
-
-    /// <summary>Fetches what is missing of the release, so that it starts without a network.</summary>
-    private async Task FetchRestAsync(CancellationToken cancellationToken)
-    {
-        while (true)
-        {
-            try
-            {
-                await reader!.EnsureAllAsync(null, cancellationToken).ConfigureAwait(false);
-                status = status with { Presence = ReleasePresence.Complete, Problem = null };
-                return;
-            }
-            catch (VolumeException exception)
-            {
-                status = status with { Problem = VolumeErrors.OfRelease(exception).Message };
-            }
-            catch (OperationCanceledException)
-            {
-                return;
-            }
-
-            try
-            {
-                await Task.Delay(TimeSpan.FromSeconds(15), time, cancellationToken).ConfigureAwait(false);
-            }
-            catch (OperationCanceledException)
-            {
-                return;
-            }
-        }
-    }
-
-    private async Task ShutDownAsync(Qemu qemu)
-    {
-        using var limit = new CancellationTokenSource(ShutdownLimit);
-        try
-        {
-            await agent!.ShutDownAsync(limit.Token).ConfigureAwait(false);
-            await qemu.Ended.WaitAsync(limit.Token).ConfigureAwait(false);
-        }
-        catch (Exception exception) when (exception is OperationCanceledException or IOException or System.Net.Sockets.SocketException or JsonException)
-        {
-            // A guest that does not shut down is switched off, as a computer would be; what it had flushed is kept.
-            qemu.Kill();
-        }
-    }
-
-    private async Task<Qmp> ConnectQmpAsync(Qemu qemu)
-    {
-        var path = Qemu.QmpSocket(folder.Sockets);
-        var limit = Stopwatch.StartNew();
-        while (true)
-        {
-            try
-            {
-                return await Qmp.ConnectAsync(path, stopping.Token).ConfigureAwait(false);
-            }
-            catch (Exception exception) when (exception is System.Net.Sockets.SocketException or IOException or NacreException)
-            {
-                if (exception is NacreException || qemu.Ended.IsCompleted || limit.Elapsed > TimeSpan.FromSeconds(30))
-                {
-                    qemu.Kill();
-                    await qemu.Ended.ConfigureAwait(false);
-                    throw new NacreException(ErrorCatalogue.QemuFailed, $"QEMU did not start\n{LastLines(qemu.ErrorText)}", exception);
-                }
-
-                await Task.Delay(TimeSpan.FromMilliseconds(20), time, stopping.Token).ConfigureAwait(false);
-            }
-        }
-    }
-
-    private void OnQemuEvent(string name, JsonNode? data)
-    {
-        if (name == "BLOCK_IO_ERROR" && data?["action"]?.GetValue<string>() == "stop")
-        {
-            var full = data["nospace"]?.GetValue<bool>() == true;
-            status = status with { Problem = $"the LivePC is paused: the disk of its layer '{data["node-name"]}' {(full ? "is full" : "failed")}" };
-        }
-    }
-
-    private async Task<JsonNode?> HandleAsync(string command, JsonObject arguments, CancellationToken cancellationToken)
-    {
-        switch (command)
-        {
-            case "status":
-                return JsonSerializer.SerializeToNode(Refresh(), ContractJson.Options);
-            case "stop":
-                await stopping.CancelAsync().ConfigureAwait(false);
-                return null;
-            case "execute":
-                var words = arguments["words"]?.AsArray().Select(word => word!.GetValue<string>()).ToArray() ?? [];
-                if (words.Length == 0)
-                {
-                    throw new NacreException(ErrorCatalogue.UsageInvalid, "no command was given");
-                }
-
-                var input = arguments["input"]?.GetValue<string>() is { } text ? Convert.FromBase64String(text) : null;
-                var result = await Running().Agent.ExecuteAsync(words[0], words[1..], input, cancellationToken).ConfigureAwait(false);
-                return JsonSerializer.SerializeToNode(result, ContractJson.Options);
-            case "screenshot":
-                var file = arguments["file"]?.GetValue<string>() ?? "";
-                await Running().Qmp.ExecuteAsync("screendump", new JsonObject { ["filename"] = file, ["format"] = "png" }, cancellationToken).ConfigureAwait(false);
-                return null;
-            default:
-                throw new NacreException(ErrorCatalogue.RequestInvalid, $"the player has no command '{command}'");
-        }
-    }
-
-    private (GuestAgent Agent, Qmp Qmp) Running() => status.Phase == LivePcPhase.Running && agent is not null && qmp is not null
-        ? (agent, qmp)
-        : throw new NacreException(ErrorCatalogue.NotRunning, $"'{folder.Name}' does not run yet");
-
-    private LivePcStatus Refresh()
-    {
-        if (reader is null)
-        {
-            return status;
-        }
-
-        var figures = reader.Statistics;
-        return status = status with
-        {
-            FetchedBytes = figures.FetchedBytes + (opener?.FetchedBytes ?? 0),
-            FetchRequests = figures.Requests,
-            PresentBytes = figures.PresentBytes,
-            StoredBytes = figures.TotalBytes,
-        };
-    }
-
-    private void Report(LivePcPhase phase, string detail)
-    {
-        status = status with { Phase = phase, Detail = detail };
-        report(new PlayerReport(Refresh(), null, null));
-    }
-
     private FileStream HoldLock()
     {
         try
@@ -446,31 +269,4 @@ public sealed class LivePcSession : IDisposable
             throw new NacreException(ErrorCatalogue.AlreadyRunning, $"'{folder.Name}' runs already", exception);
         }
     }
-
-    /// <summary>Ends a QEMU whose player was killed: its disks are gone, and nobody else may write the volumes.</summary>
-    private void EndLeftOver()
-    {
-        if (!File.Exists(folder.QemuProcess) || !int.TryParse(File.ReadAllText(folder.QemuProcess), out var id))
-        {
-            return;
-        }
-
-        try
-        {
-            using var process = Process.GetProcessById(id);
-            if (File.ReadAllText($"/proc/{id}/cmdline").Contains(folder.NbdSocket, StringComparison.Ordinal))
-            {
-                process.Kill();
-                process.WaitForExit();
-            }
-        }
-        catch (Exception exception) when (exception is ArgumentException or IOException or InvalidOperationException)
-        {
-            // It has ended.
-        }
-
-        File.Delete(folder.QemuProcess);
-    }
-
-    private static string LastLines(string text) => string.Concat(text.Split('\n', StringSplitOptions.RemoveEmptyEntries).TakeLast(12).Select(line => $"  {line.TrimEnd()}\n"));
 }

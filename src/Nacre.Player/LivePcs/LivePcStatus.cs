@@ -29,6 +29,12 @@ public enum LivePcPhase
 
     /// <summary>Shutting the guest down.</summary>
     Stopping,
+
+    /// <summary>The guest stands still because a request of its disks failed (this computer's disk is full); it goes on by itself.</summary>
+    Paused,
+
+    /// <summary>Its player was killed; its guest waits for the next start, which goes on with it.</summary>
+    Abandoned,
 }
 
 /// <summary>How far a release is on this device.</summary>
@@ -87,7 +93,10 @@ public sealed record LivePcStatus
     /// <summary>Whether it would start without a network.</summary>
     public ReleasePresence Presence { get; init; }
 
-    /// <summary>Milliseconds that putting the system layer back to clean took at this start.</summary>
+    /// <summary>Whether the guest was running already: this start went on with it after its player had been killed.</summary>
+    public bool Adopted { get; init; }
+
+    /// <summary>Milliseconds that putting the system layer back to clean took at this start; null where the guest was running already.</summary>
     public double? RejuvenationMilliseconds { get; init; }
 
     /// <summary>Seconds from the command to the agent's first answer.</summary>
@@ -96,7 +105,7 @@ public sealed record LivePcStatus
     /// <summary>Bytes fetched from the origin until the agent's first answer.</summary>
     public long? BytesToAgent { get; init; }
 
-    /// <summary>Why the release can't be completed now, where it can't.</summary>
+    /// <summary>What is wrong, for a person: why the release can't be completed now, where it can't.</summary>
     public string? Problem { get; init; }
 }
 

@@ -1,3 +1,5 @@
+using System.Security.Cryptography;
+using Nacre.Contracts;
 using Nacre.Volumes;
 
 namespace Nacre.Player.LivePcs;
@@ -7,7 +9,7 @@ internal sealed class OpenVolumes : IAsyncDisposable
 {
     private readonly Dictionary<string, IBlockDevice> exports = new(StringComparer.Ordinal);
     private readonly List<IBlockDevice> order = [];
-    private readonly List<string> temporary = [];
+    private readonly List<(string Directory, ScratchKey Key)> temporary = [];
     private Task cleaning = Task.CompletedTask;
 
     public IReadOnlyDictionary<string, IBlockDevice> Exports => exports;
@@ -19,44 +21,39 @@ internal sealed class OpenVolumes : IAsyncDisposable
     }
 
     /// <summary>Opens one of the user's layers; made at the first start.</summary>
-    public Task OpenAsync(string layer, string directory, long size, byte[] slotKey)
+    public void Open(string layer, string directory, long size, byte[] slotKey) => Add(layer, () => Directory.Exists(directory)
+        ? Volume.Open(directory, slotKey)
+        : Volume.Create(directory, new VolumeOptions { Size = size }, slotKey));
+
+    /// <summary>Puts a layer back to blank: a new volume under a new key that only memory holds. What was there before is noise.</summary>
+    public void Renew(string layer, string directory, long size, ScratchKey key)
     {
-        try
+        // Moved aside first: how long it takes to free the old blocks does not matter to the start.
+        if (Directory.Exists(directory))
         {
-            Add(layer, Directory.Exists(directory)
-                ? Volume.Open(directory, slotKey)
-                : Volume.Create(directory, new VolumeOptions { Size = size }, slotKey));
-            return Task.CompletedTask;
+            Directory.Move(directory, $"{directory}.{Guid.NewGuid():N}.old");
         }
-        catch (VolumeException exception)
-        {
-            throw VolumeErrors.OfVolume(exception, layer);
-        }
+
+        var fresh = key.Renew();
+        Add(layer, () => Volume.Create(directory, new VolumeOptions { Size = size, Volatile = true }, fresh));
+        CryptographicOperations.ZeroMemory(fresh);
+        temporary.Add((directory, key));
+        cleaning = Task.Run(() => DeleteOld(directory));
     }
 
-    /// <summary>Puts a layer back to blank: a new volume under a new key that exists in memory only. What was there before is noise.</summary>
-    public void Renew(string layer, string directory, long size)
+    /// <summary>Opens a layer that a killed player had put back to blank, as its guest left it.</summary>
+    /// <exception cref="NacreException">NotFound: its key is gone.</exception>
+    public void Resume(string layer, string directory, ScratchKey key)
     {
-        try
-        {
-            // Moved aside first: how long it takes to free the old blocks does not matter to the start.
-            if (Directory.Exists(directory))
-            {
-                Directory.Move(directory, $"{directory}.{Guid.NewGuid():N}.old");
-            }
-
-            Add(layer, Volume.CreateEphemeral(directory, size));
-            temporary.Add(directory);
-            cleaning = Task.Run(() => DeleteOld(directory));
-        }
-        catch (VolumeException exception)
-        {
-            throw VolumeErrors.OfVolume(exception, layer);
-        }
+        var kept = key.TryRead() ?? throw new NacreException(ErrorCatalogue.NotFound, $"the key of the layer '{layer}' is gone");
+        Add(layer, () => Volume.Open(directory, kept, new VolumeOptions { Volatile = true }));
+        CryptographicOperations.ZeroMemory(kept);
+        temporary.Add((directory, key));
     }
 
     public async ValueTask DisposeAsync()
     {
+        temporary.ForEach(layer => layer.Key.Forget());
         await cleaning.ConfigureAwait(false);
         order.Reverse();
         foreach (var device in order)
@@ -64,9 +61,21 @@ internal sealed class OpenVolumes : IAsyncDisposable
             await device.DisposeAsync().ConfigureAwait(false);
         }
 
-        foreach (var directory in temporary.Where(Directory.Exists))
+        foreach (var (directory, _) in temporary.Where(layer => Directory.Exists(layer.Directory)))
         {
             Directory.Delete(directory, recursive: true);
+        }
+    }
+
+    private void Add(string layer, Func<Volume> open)
+    {
+        try
+        {
+            Add(layer, open());
+        }
+        catch (VolumeException exception)
+        {
+            throw VolumeErrors.OfVolume(exception, layer);
         }
     }
 

@@ -37,7 +37,8 @@ internal sealed record MachineOptions
     public required string Sockets { get; init; }
 }
 
-/// <summary>A running QEMU: started confined, with no network, no files of the host but those named, and its console kept in memory.</summary>
+/// <summary>A running QEMU: started confined, with no network, no files of the host but those named, and its console kept in memory. One that an
+/// earlier player started is the same but for its console, which went to that one.</summary>
 internal sealed class Qemu : IAsyncDisposable
 {
     public const string Program = "qemu-system-x86_64";
@@ -45,9 +46,16 @@ internal sealed class Qemu : IAsyncDisposable
     /// <summary>Bytes of the guest's console that are kept for an error report. They are never written to a file: they are the guest's.</summary>
     private const int ConsoleBytes = 64 * 1024;
 
-    private readonly Process process;
-    private readonly Task console;
-    private readonly Task errors;
+    /// <summary>Seconds for which the guest's requests wait for a player that was killed; then the guest is paused, and its requests wait on.</summary>
+    private const int ReconnectDelay = 60;
+
+    /// <summary>The same for the disk that is only read, a day: it is not what pauses the guest, and must not be what fails in it.</summary>
+    private const int ReadOnlyReconnectDelay = 24 * 60 * 60;
+
+    private readonly Process? process;
+    private readonly ProcessHandle? adopted;
+    private readonly Task console = Task.CompletedTask;
+    private readonly Task errors = Task.CompletedTask;
     private readonly ConsoleTail consoleTail = new(ConsoleBytes);
     private readonly ConsoleTail errorTail = new(ConsoleBytes);
 
@@ -58,10 +66,12 @@ internal sealed class Qemu : IAsyncDisposable
         errors = Task.Run(() => errorTail.FillAsync(process.StandardError.BaseStream));
     }
 
-    /// <summary>Completes when QEMU has ended.</summary>
-    public Task Ended => process.WaitForExitAsync();
+    private Qemu(ProcessHandle adopted) => this.adopted = adopted;
 
-    public int ProcessId => process.Id;
+    /// <summary>Completes when QEMU has ended.</summary>
+    public Task Ended => process?.WaitForExitAsync() ?? adopted!.Ended;
+
+    public int ProcessId => process?.Id ?? adopted!.Id;
 
     /// <summary>The last lines of the guest's serial console.</summary>
     public string ConsoleText => consoleTail.ToString();
@@ -101,6 +111,9 @@ internal sealed class Qemu : IAsyncDisposable
         return new Qemu(process);
     }
 
+    /// <summary>Goes on with one that another player started. The handle stays its owner's.</summary>
+    public static Qemu Adopt(ProcessHandle running) => new(running);
+
     /// <summary>Starts a process, or says which package it comes from.</summary>
     public static void Start(Process process)
     {
@@ -131,7 +144,8 @@ internal sealed class Qemu : IAsyncDisposable
 
     public void Kill()
     {
-        if (!process.HasExited)
+        adopted?.Kill();
+        if (process is { HasExited: false })
         {
             process.Kill();
         }
@@ -140,9 +154,9 @@ internal sealed class Qemu : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         Kill();
-        await process.WaitForExitAsync().ConfigureAwait(false);
+        await Ended.ConfigureAwait(false);
         await Task.WhenAll(console, errors).ConfigureAwait(false);
-        process.Dispose();
+        process?.Dispose();
     }
 
     internal static List<string> Arguments(MachineOptions options)
@@ -177,7 +191,7 @@ internal sealed class Qemu : IAsyncDisposable
                 ["node-name"] = disk.Export,
                 ["server"] = new JsonObject { ["type"] = "unix", ["path"] = options.NbdSocket },
                 ["export"] = disk.Export,
-                ["reconnect-delay"] = 60,
+                ["reconnect-delay"] = disk.IsReadOnly ? ReadOnlyReconnectDelay : ReconnectDelay,
                 ["read-only"] = disk.IsReadOnly,
                 ["discard"] = "unmap",
             };

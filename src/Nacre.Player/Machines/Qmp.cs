@@ -16,6 +16,7 @@ internal sealed class Qmp : IAsyncDisposable
     private readonly SemaphoreSlim turn = new(1, 1);
     private readonly Channel<JsonNode> replies = Channel.CreateBounded<JsonNode>(16);
     private readonly Task reading;
+    private long commands;
 
     private Qmp(JsonLines lines)
     {
@@ -30,10 +31,28 @@ internal sealed class Qmp : IAsyncDisposable
     public static async Task<Qmp> ConnectAsync(string socketPath, CancellationToken cancellationToken)
     {
         var lines = await JsonLines.ConnectAsync(socketPath, MaxLine, cancellationToken).ConfigureAwait(false);
-        _ = await lines.ReadAsync(cancellationToken).ConfigureAwait(false) ?? throw Lost(null);
-        var qmp = new Qmp(lines);
-        await qmp.ExecuteAsync("qmp_capabilities", null, cancellationToken).ConfigureAwait(false);
-        return qmp;
+        Qmp qmp;
+        try
+        {
+            _ = await lines.ReadAsync(cancellationToken).ConfigureAwait(false) ?? throw Lost(null);
+            qmp = new Qmp(lines);
+        }
+        catch
+        {
+            lines.Dispose();
+            throw;
+        }
+
+        try
+        {
+            await qmp.ExecuteAsync("qmp_capabilities", null, cancellationToken).ConfigureAwait(false);
+            return qmp;
+        }
+        catch
+        {
+            await qmp.DisposeAsync().ConfigureAwait(false);
+            throw;
+        }
     }
 
     /// <summary>Executes a command and returns what it returned.</summary>
@@ -43,14 +62,21 @@ internal sealed class Qmp : IAsyncDisposable
         await turn.WaitAsync(cancellationToken).ConfigureAwait(false);
         try
         {
-            var request = new JsonObject { ["execute"] = command };
+            var id = ++commands;
+            var request = new JsonObject { ["execute"] = command, ["id"] = id };
             if (arguments is not null)
             {
                 request["arguments"] = arguments;
             }
 
             await lines.WriteAsync(request, cancellationToken).ConfigureAwait(false);
-            var reply = await replies.Reader.ReadAsync(cancellationToken).ConfigureAwait(false);
+            JsonNode reply;
+            do
+            {
+                // Before this command's reply there may be that of one whose sender did not wait for it.
+                reply = await replies.Reader.ReadAsync(cancellationToken).ConfigureAwait(false);
+            }
+            while (reply["id"] is not JsonValue value || !value.TryGetValue<long>(out var answered) || answered != id);
             return reply["error"] is { } error
                 ? throw new NacreException(ErrorCatalogue.QemuFailed, $"QEMU refused '{command}': {error["desc"]}")
                 : reply["return"];

@@ -1,0 +1,142 @@
+using System.Net.Sockets;
+using System.Text.Json;
+using Nacre.Contracts;
+using Nacre.Nbd;
+using Nacre.Player.Devices;
+using Nacre.Player.Leases;
+using Nacre.Player.Machines;
+using Nacre.Volumes;
+using Nacre.Volumes.Releases;
+
+namespace Nacre.Player.LivePcs;
+
+/// <content>Going on with a QEMU whose player was killed: its requests wait for its disks to be served again, and are repeated then.</content>
+public sealed partial class LivePcSession
+{
+    /// <summary>How long QEMU may take to answer a player that goes on with it: it may first have to wait for its disks (16 seconds at most).</summary>
+    private static readonly TimeSpan AnswerLimit = TimeSpan.FromSeconds(45);
+
+    /// <summary>How long everything before may take, the server's answer for the lease included.</summary>
+    private static readonly TimeSpan AdoptionLimit = TimeSpan.FromMinutes(3);
+
+    /// <summary>Goes on with the machine that an earlier player left, until the guest ends.</summary>
+    /// <returns>False where that can't be done; the machine still runs then, without disks.</returns>
+    private async Task<bool> TryGoOnAsync(LeftOver leftOver)
+    {
+        var adopted = false;
+        try
+        {
+            // Not ended by a stop: the guest is somebody's work. A stop is heard once it can be shut down properly.
+            using var limit = new CancellationTokenSource(AdoptionLimit, time);
+            Report(LivePcPhase.Lease, "going on with the guest that runs");
+            var (process, record) = Require(leftOver);
+            using var identity = EnrolledIdentity.Open(paths);
+            using var client = identity.Connect();
+            var lease = await TakeLeaseAsync(identity, record, limit.Token).ConfigureAwait(false);
+            using var cache = new SegmentCache(paths.Segments);
+            Report(LivePcPhase.Release, $"opening release {record.Version} of {lease.Claims.Image}");
+            await OpenReaderAsync(lease, lease.Release(record.Version).Manifest, cache, client, limit.Token).ConfigureAwait(false);
+            Report(LivePcPhase.Volumes, "opening the guest's layers again");
+            await using var volumes = new OpenVolumes();
+            OpenUserLayers(volumes, lease, identity);
+            volumes.Resume(Scratch, folder.Volume(Scratch), folder.ScratchKey);
+            await using var nbd = NbdServer.Start(folder.NbdSocket, volumes.Exports);
+            Report(LivePcPhase.Booting, "connecting to the guest");
+            qmp = await ReachAsync(process, limit.Token).ConfigureAwait(false);
+            Change(now => now with { Accelerator = record.Accelerator, Adopted = true });
+            adopted = true;
+            await using var qemu = Qemu.Adopt(process);
+            await ServeAsync(qemu, record).ConfigureAwait(false);
+            return true;
+        }
+        catch (Exception exception) when (!adopted && exception is NacreException or VolumeException or IOException or UnauthorizedAccessException or OperationCanceledException)
+        {
+            Report(LivePcPhase.Lease, $"the guest that runs can't be gone on with and is ended: {exception.Message}");
+            reader?.Dispose();
+            reader = null;
+            return false;
+        }
+    }
+
+    /// <summary>The machine, where it is the one that is wanted.</summary>
+    private (ProcessHandle Process, MachineRecord Record) Require(LeftOver leftOver)
+    {
+        if (leftOver.Single is not { } process || folder.Machine is not { } record || record.ProcessId != process.Id || record.StartTime != process.StartTime)
+        {
+            throw Impossible("it is not known what it was started with");
+        }
+
+        if ((options.Memory ?? record.Memory) != record.Memory || (options.Processors ?? record.Processors) != record.Processors)
+        {
+            throw Impossible("it has other memory or processors than are asked for");
+        }
+
+        var machine = Machine(record.Accelerator, "", "", "") with { Memory = record.Memory, Processors = record.Processors };
+        return MachineRecord.ShapeOf(machine) == record.Shape ? (process, record) : throw Impossible("another version of nacre started it");
+    }
+
+    /// <summary>The lease under which the machine was started still serves, as it did for the player that was killed; else the server is asked.</summary>
+    private async Task<OpenedLease> TakeLeaseAsync(EnrolledIdentity identity, MachineRecord record, CancellationToken cancellationToken)
+    {
+        bool Covers(OpenedLease lease) => lease.Covers(record.Version) && MachineRecord.DigestOf(lease.Release(record.Version).Signed) == record.Release;
+        var lease = OpenedLease.TryOpenKept(identity, folder, time);
+        if (lease is null || !Covers(lease))
+        {
+            lease = await OpenedLease.TakeAsync(identity, folder, record.Version, time, cancellationToken).ConfigureAwait(false);
+        }
+
+        if (!Covers(lease))
+        {
+            throw Impossible($"the lease does not cover its release {record.Version}");
+        }
+
+        Note(lease, record.Version);
+        return lease;
+    }
+
+    /// <summary>Connects to QEMU, and lets its guest go on where it was paused because its disks were away for too long.</summary>
+    private async Task<Qmp> ReachAsync(ProcessHandle process, CancellationToken cancellationToken)
+    {
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        limit.CancelAfter(AnswerLimit);
+        Qmp? connected = null;
+        try
+        {
+            connected = await Qmp.ConnectAsync(Qemu.QmpSocket(folder.Sockets), limit.Token).ConfigureAwait(false);
+
+            // Before the guest goes on: it may be paused again at once.
+            connected.EventRaised += pause.OnEvent;
+            var state = await connected.ExecuteAsync("query-status", null, limit.Token).ConfigureAwait(false);
+            switch (state?["status"]?.GetValue<string>())
+            {
+                case "running":
+                    break;
+                case "io-error" or "paused":
+                    await connected.ExecuteAsync("cont", null, limit.Token).ConfigureAwait(false);
+                    break;
+                case var other:
+                    throw Impossible($"QEMU says that it is '{other}'");
+            }
+
+            return connected;
+        }
+        catch (Exception exception)
+        {
+            if (connected is not null)
+            {
+                await connected.DisposeAsync().ConfigureAwait(false);
+            }
+
+            if (exception is NacreException)
+            {
+                throw;
+            }
+
+            throw exception is SocketException or IOException or JsonException or InvalidOperationException or OperationCanceledException
+                ? Impossible($"QEMU (process {process.Id}) does not answer: {exception.Message}", exception)
+                : new NacreException(ErrorCatalogue.Internal, exception.Message, exception);
+        }
+    }
+
+    private static NacreException Impossible(string why, Exception? cause = null) => new(ErrorCatalogue.QemuFailed, why, cause);
+}

@@ -1,0 +1,335 @@
+using System.Diagnostics;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Nacre.Contracts;
+using Nacre.Player.Machines;
+using Nacre.Volumes;
+
+namespace Nacre.Player.LivePcs;
+
+/// <content>With a running guest: waiting for it, staying with it, its pauses, and what is asked over the control socket.</content>
+public sealed partial class LivePcSession
+{
+    private static readonly TimeSpan OutageLimit = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan ShutdownLimit = TimeSpan.FromSeconds(90);
+
+    /// <summary>How long a guest that was up may take to answer the next player: its disks come back within 16 seconds at most (QEMU's pause
+    /// between two attempts).</summary>
+    private static readonly TimeSpan ReturnLimit = TimeSpan.FromSeconds(30);
+
+    private Qmp? qmp;
+    private GuestAgent? agent; // disposed by the scope that made it
+    private volatile bool isUp;
+
+    /// <summary>Stays with a QEMU that runs until the guest has ended, and sees to it that it has.</summary>
+    private async Task ServeAsync(Qemu qemu, MachineRecord record)
+    {
+        using var guest = new GuestAgent(Qemu.AgentSocket(folder.Sockets));
+        using var ending = new CancellationTokenSource();
+        var watching = Task.CompletedTask;
+        agent = guest;
+        try
+        {
+            if (qmp is null)
+            {
+                qmp = await ConnectQmpAsync(qemu).ConfigureAwait(false);
+                qmp.EventRaised += pause.OnEvent;
+            }
+
+            watching = pause.RunAsync(qmp, ending.Token);
+            await WaitForGuestAsync(qemu, record.IsUp).ConfigureAwait(false);
+            record.Fresh.ToList().ForEach(folder.SetInUse);
+            folder.Machine = record with { IsUp = true };
+            await StayAsync(qemu).ConfigureAwait(false);
+        }
+        finally
+        {
+            qemu.Kill();
+            await qemu.Ended.ConfigureAwait(false);
+            folder.Machine = null;
+            await ending.CancelAsync().ConfigureAwait(false);
+            await watching.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            if (qmp is not null)
+            {
+                await qmp.DisposeAsync().ConfigureAwait(false);
+            }
+        }
+    }
+
+    /// <summary>Waits for the agent's first answer to this player.</summary>
+    /// <param name="qemu">The machine.</param>
+    /// <param name="wasUp">The agent answered an earlier player: then the guest is not ended for its silence now.</param>
+    private async Task WaitForGuestAsync(Qemu qemu, bool wasUp)
+    {
+        using var ending = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
+        var answered = agent!.WaitAsync(ending.Token);
+        var (waited, outage) = (Stopwatch.StartNew(), Stopwatch.StartNew());
+        var limit = wasUp ? ReturnLimit : options.StartLimit;
+        while (!answered.IsCompletedSuccessfully && !(wasUp && (waited.Elapsed > limit || stopping.IsCancellationRequested)))
+        {
+            var tick = Task.Delay(TimeSpan.FromMilliseconds(250), time, CancellationToken.None);
+            await Task.WhenAny(answered, qemu.Ended, tick).ConfigureAwait(false);
+            if (qemu.Ended.IsCompleted && !answered.IsCompletedSuccessfully)
+            {
+                throw new NacreException(ErrorCatalogue.GuestFailed, $"the guest ended before its agent answered\n{LastLines(qemu.ConsoleText)}{LastLines(qemu.ErrorText)}");
+            }
+
+            if (!wasUp)
+            {
+                stopping.Token.ThrowIfCancellationRequested();
+                RequireInTime(qemu, waited.Elapsed, limit);
+                RequireRelease(outage);
+            }
+
+            // A paused guest can't answer; its pause is reported where it is seen.
+            if (pause.IsPaused)
+            {
+                waited.Stop();
+            }
+            else
+            {
+                waited.Start();
+                Report(LivePcPhase.Booting, reader!.Failure is { } failure ? $"waiting for the server: {failure.Message}" : "waiting for the guest's agent");
+            }
+        }
+
+        await ending.CancelAsync().ConfigureAwait(false);
+        await answered.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        Refresh();
+        Change(now => now with { SecondsToAgent = sinceCommand.Elapsed.TotalSeconds, BytesToAgent = now.FetchedBytes });
+        isUp = true;
+        Report(LivePcPhase.Running, "running");
+    }
+
+    private static void RequireInTime(Qemu qemu, TimeSpan waited, TimeSpan limit)
+    {
+        if (waited > limit)
+        {
+            throw new NacreException(ErrorCatalogue.TimedOut, $"the guest's agent did not answer within {limit.TotalMinutes:0} minutes\n{LastLines(qemu.ConsoleText)}");
+        }
+    }
+
+    /// <summary>A guest that starts is ended where its release can't be read: it has nothing to lose yet.</summary>
+    private void RequireRelease(Stopwatch outage)
+    {
+        if (reader!.Failure is not { } failure)
+        {
+            outage.Restart();
+        }
+        else if (failure.Kind != VolumeErrorKind.Io || outage.Elapsed > OutageLimit)
+        {
+            throw failure;
+        }
+    }
+
+    private long FreeBytes()
+    {
+        try
+        {
+            return new DriveInfo(folder.Root).AvailableFreeSpace;
+        }
+        catch (IOException)
+        {
+            return 0;
+        }
+    }
+
+    private void OnPause(string? why)
+    {
+        if (status.Phase == LivePcPhase.Stopping)
+        {
+            Change(now => now with { Problem = why is null ? null : $"the LivePC is paused: {why}" });
+        }
+        else if (why is not null)
+        {
+            Report(LivePcPhase.Paused, why);
+        }
+        else if (isUp)
+        {
+            Report(LivePcPhase.Running, "running");
+        }
+        else
+        {
+            Report(LivePcPhase.Booting, "waiting for the guest's agent");
+        }
+    }
+
+    /// <summary>Stays until the guest ends, or a stop is asked for.</summary>
+    private async Task StayAsync(Qemu qemu)
+    {
+        using var ending = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
+        var fetching = options.FetchRest ? FetchRestAsync(ending.Token) : Task.CompletedTask;
+        var asked = Task.Delay(Timeout.Infinite, stopping.Token);
+        await Task.WhenAny(qemu.Ended, asked).ConfigureAwait(false);
+        if (!qemu.Ended.IsCompleted)
+        {
+            Change(now => now with { Phase = LivePcPhase.Stopping, Detail = "shutting the guest down" });
+            await ShutDownAsync(qemu).ConfigureAwait(false);
+        }
+
+        await ending.CancelAsync().ConfigureAwait(false);
+        await fetching.ConfigureAwait(false);
+    }
+
+    /// <summary>Fetches what is missing of the release, so that it starts without a network.</summary>
+    private async Task FetchRestAsync(CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            try
+            {
+                await reader!.EnsureAllAsync(null, cancellationToken).ConfigureAwait(false);
+                Change(now => now with { Presence = ReleasePresence.Complete, Problem = null });
+                return;
+            }
+            catch (VolumeException exception)
+            {
+                Change(now => now with { Problem = VolumeErrors.OfRelease(exception).Message });
+            }
+            catch (OperationCanceledException)
+            {
+                return;
+            }
+
+            try
+            {
+                await Task.Delay(TimeSpan.FromSeconds(15), time, cancellationToken).ConfigureAwait(false);
+            }
+            catch (OperationCanceledException)
+            {
+                return;
+            }
+        }
+    }
+
+    private async Task ShutDownAsync(Qemu qemu)
+    {
+        using var limit = new CancellationTokenSource(ShutdownLimit);
+        try
+        {
+            await agent!.ShutDownAsync(limit.Token).ConfigureAwait(false);
+            await qemu.Ended.WaitAsync(limit.Token).ConfigureAwait(false);
+        }
+        catch (Exception exception) when (exception is OperationCanceledException or IOException or System.Net.Sockets.SocketException or JsonException)
+        {
+            // A guest that does not shut down is switched off, as a computer would be; what it had flushed is kept.
+            qemu.Kill();
+        }
+    }
+
+    private async Task<Qmp> ConnectQmpAsync(Qemu qemu)
+    {
+        var path = Qemu.QmpSocket(folder.Sockets);
+        var limit = Stopwatch.StartNew();
+        while (true)
+        {
+            try
+            {
+                return await Qmp.ConnectAsync(path, stopping.Token).ConfigureAwait(false);
+            }
+            catch (Exception exception) when (exception is System.Net.Sockets.SocketException or IOException or NacreException)
+            {
+                if (exception is NacreException || qemu.Ended.IsCompleted || limit.Elapsed > TimeSpan.FromSeconds(30))
+                {
+                    qemu.Kill();
+                    await qemu.Ended.ConfigureAwait(false);
+                    throw new NacreException(ErrorCatalogue.QemuFailed, $"QEMU did not start\n{LastLines(qemu.ErrorText)}", exception);
+                }
+
+                await Task.Delay(TimeSpan.FromMilliseconds(20), time, stopping.Token).ConfigureAwait(false);
+            }
+        }
+    }
+
+    private async Task<JsonNode?> HandleAsync(string command, JsonObject arguments, CancellationToken cancellationToken)
+    {
+        switch (command)
+        {
+            case "status":
+                return JsonSerializer.SerializeToNode(Refresh(), ContractJson.Options);
+            case "stop":
+                await stopping.CancelAsync().ConfigureAwait(false);
+                return null;
+            case "execute":
+                var words = arguments["words"]?.AsArray().Select(word => word!.GetValue<string>()).ToArray() ?? [];
+                if (words.Length == 0)
+                {
+                    throw new NacreException(ErrorCatalogue.UsageInvalid, "no command was given");
+                }
+
+                var input = arguments["input"]?.GetValue<string>() is { } text ? Convert.FromBase64String(text) : null;
+                var result = await ExecuteAsync(words, input, cancellationToken).ConfigureAwait(false);
+                return JsonSerializer.SerializeToNode(result, ContractJson.Options);
+            case "screenshot":
+                var file = arguments["file"]?.GetValue<string>() ?? "";
+                await Machine().ExecuteAsync("screendump", new JsonObject { ["filename"] = file, ["format"] = "png" }, cancellationToken).ConfigureAwait(false);
+                return null;
+            default:
+                throw new NacreException(ErrorCatalogue.RequestInvalid, $"the player has no command '{command}'");
+        }
+    }
+
+    private async Task<GuestCommandResult> ExecuteAsync(string[] words, byte[]? input, CancellationToken cancellationToken)
+    {
+        RequireNotPaused(null);
+        if (status.Phase != LivePcPhase.Running || agent is null)
+        {
+            throw NotYet();
+        }
+
+        try
+        {
+            return await agent.ExecuteAsync(words[0], words[1..], input, cancellationToken).ConfigureAwait(false);
+        }
+        catch (NacreException exception) when (exception.Kind == ErrorCatalogue.GuestFailed)
+        {
+            RequireNotPaused(exception);
+            throw;
+        }
+    }
+
+    private void RequireNotPaused(Exception? cause)
+    {
+        if (pause.IsPaused)
+        {
+            throw new NacreException(ErrorCatalogue.Paused, $"'{folder.Name}' is paused: {status.Detail}", cause);
+        }
+    }
+
+    private Qmp Machine() => status.Phase is LivePcPhase.Running or LivePcPhase.Paused && qmp is { } connected ? connected : throw NotYet();
+
+    private NacreException NotYet() => new(ErrorCatalogue.NotRunning, $"'{folder.Name}' does not run yet");
+
+    private LivePcStatus Refresh()
+    {
+        if (reader is null)
+        {
+            return status;
+        }
+
+        var figures = reader.Statistics;
+        return Change(now => now with
+        {
+            FetchedBytes = figures.FetchedBytes + (opener?.FetchedBytes ?? 0),
+            FetchRequests = figures.Requests,
+            PresentBytes = figures.PresentBytes,
+            StoredBytes = figures.TotalBytes,
+        });
+    }
+
+    private void Report(LivePcPhase phase, string detail)
+    {
+        Change(now => now with { Phase = phase, Detail = detail });
+        report(new PlayerReport(Refresh(), null, null));
+    }
+
+    private LivePcStatus Change(Func<LivePcStatus, LivePcStatus> change)
+    {
+        lock (gate)
+        {
+            return status = change(status);
+        }
+    }
+
+    private static string LastLines(string text) => string.Concat(text.Split('\n', StringSplitOptions.RemoveEmptyEntries).TakeLast(12).Select(line => $"  {line.TrimEnd()}\n"));
+}

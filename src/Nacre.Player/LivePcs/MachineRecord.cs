@@ -1,0 +1,41 @@
+using System.Security.Cryptography;
+using System.Text;
+using Nacre.Player.Machines;
+
+namespace Nacre.Player.LivePcs;
+
+/// <summary>What a player has to know of a QEMU that another one started, to go on with it. Kept beside its sockets while it runs.</summary>
+internal sealed record MachineRecord
+{
+    public required int ProcessId { get; init; }
+
+    /// <summary>See <see cref="ProcessHandle.StartTime"/>.</summary>
+    public required long StartTime { get; init; }
+
+    /// <summary>The release that it runs.</summary>
+    public required int Version { get; init; }
+
+    /// <summary>Digest of that release's signed manifest.</summary>
+    public required string Release { get; init; }
+
+    public required string Accelerator { get; init; }
+
+    public required int Memory { get; init; }
+
+    public required int Processors { get; init; }
+
+    /// <summary>Digest of everything else that the machine is made of: a newer player may make another one, which it can't go on with.</summary>
+    public required string Shape { get; init; }
+
+    /// <summary>The layers that the guest was told to format.</summary>
+    public required IReadOnlyList<string> Fresh { get; init; }
+
+    /// <summary>Whether its agent has answered.</summary>
+    public bool IsUp { get; init; }
+
+    public static string DigestOf(string signedManifest) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(signedManifest)));
+
+    /// <summary>The digest of a machine, whatever its release.</summary>
+    public static string ShapeOf(MachineOptions options) => Convert.ToHexStringLower(SHA256.HashData(
+        Encoding.UTF8.GetBytes(string.Join('\0', Qemu.Arguments(options with { Kernel = "", Initramfs = "", CommandLine = "" })))));
+}

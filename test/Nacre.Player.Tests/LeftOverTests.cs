@@ -1,0 +1,188 @@
+using System.Diagnostics;
+using Nacre.Contracts;
+using Nacre.Player.LivePcs;
+using Nacre.Player.Machines;
+using Nacre.Testing;
+using Xunit;
+
+namespace Nacre.Player.Tests;
+
+/// <summary>What a killed player leaves is found and gone on with, and nothing else is ever touched.</summary>
+[Collection("NACRE_HOME")]
+public sealed class LeftOverTests : IDisposable
+{
+    private readonly TemporaryDirectory home = new();
+    private readonly PlayerPaths paths;
+    private readonly LivePcFolder folder;
+
+    public LeftOverTests()
+    {
+        Environment.SetEnvironmentVariable("NACRE_HOME", home.Path);
+        paths = PlayerPaths.Open();
+        folder = new LivePcFolder(paths, "office");
+        folder.Create();
+    }
+
+    private static CancellationToken Token => TestContext.Current.CancellationToken;
+
+    public void Dispose()
+    {
+        Directory.Delete(folder.Sockets, recursive: true);
+        home.Dispose();
+    }
+
+    [Fact]
+    public void Only_the_machine_of_that_LivePC_is_one_of_its_left_overs()
+    {
+        List<string> own = ["/usr/bin/qemu-system-x86_64", .. Qemu.Arguments(Machine(folder))];
+        Assert.True(LeftOver.IsOf(folder, own));
+        Assert.False(LeftOver.IsOf(new LivePcFolder(paths, "offic"), own));
+        Assert.False(LeftOver.IsOf(new LivePcFolder(paths, "office2"), own));
+        Assert.False(LeftOver.IsOf(folder, ["/usr/bin/editor", .. own.Skip(1)]));
+        Assert.False(LeftOver.IsOf(folder, ["/usr/bin/qemu-system-x86_64", "-name", "nacre-office"]));
+        Assert.False(LeftOver.IsOf(folder, ["/usr/bin/qemu-system-x86_64", .. Qemu.Arguments(Machine(folder) with { NbdSocket = "/elsewhere" + folder.NbdSocket })]));
+        Assert.Null(LeftOver.Find(folder));
+    }
+
+    [Fact]
+    public async Task A_machine_that_runs_is_found_by_its_words_and_ended_and_its_neighbour_is_not()
+    {
+        // A QEMU's words on a process that does nothing.
+        using var own = Start(folder);
+        using var neighbour = Start(new LivePcFolder(paths, "other"));
+        using (var found = LeftOver.Find(folder)!)
+        {
+            Assert.Equal(own.Id, found.Single!.Id);
+            Assert.Equal(ProcessHandle.StartTimeOf(own.Id), found.Single.StartTime);
+            Assert.False(found.Single.Ended.IsCompleted);
+            await found.EndAsync().WaitAsync(TimeSpan.FromSeconds(30), Token);
+        }
+
+        await own.WaitForExitAsync(Token);
+        Assert.Null(LeftOver.Find(folder));
+        Assert.Null(ProcessHandle.TryOpen(own.Id));
+        Assert.False(neighbour.HasExited);
+        neighbour.Kill();
+        await neighbour.WaitForExitAsync(Token);
+    }
+
+    [Fact]
+    public async Task Of_two_machines_neither_is_gone_on_with()
+    {
+        using var first = Start(folder);
+        using var second = Start(folder);
+        using var found = LeftOver.Find(folder)!;
+        Assert.Null(found.Single);
+        await found.EndAsync().WaitAsync(TimeSpan.FromSeconds(30), Token);
+    }
+
+    [Fact]
+    public void The_record_of_a_machine_tells_another_configuration_and_not_another_release()
+    {
+        var machine = Machine(folder);
+        Assert.Equal(MachineRecord.ShapeOf(machine), MachineRecord.ShapeOf(machine with { Kernel = "/other", Initramfs = "/other", CommandLine = "other" }));
+        Assert.NotEqual(MachineRecord.ShapeOf(machine), MachineRecord.ShapeOf(machine with { Disks = [] }));
+        Assert.NotEqual(MachineRecord.ShapeOf(machine), MachineRecord.ShapeOf(machine with { Accelerator = "kvm" }));
+        var record = new MachineRecord
+        {
+            ProcessId = 7,
+            StartTime = 8,
+            Version = 9,
+            Release = MachineRecord.DigestOf("signed"),
+            Accelerator = "tcg",
+            Memory = 512,
+            Processors = 1,
+            Shape = "x",
+            Fresh = ["data"],
+            IsUp = true,
+        };
+        folder.Machine = record;
+        Assert.Equal(record with { Fresh = [] }, folder.Machine! with { Fresh = [] }, EqualityComparer<MachineRecord>.Default);
+        Assert.Equal(["data"], folder.Machine!.Fresh);
+        folder.Machine = null;
+        Assert.Null(folder.Machine);
+    }
+
+    [Fact]
+    public async Task The_scratch_layer_of_a_killed_player_opens_with_the_kept_key_and_not_after_the_key_is_forgotten()
+    {
+        using var memory = new TemporaryDirectory();
+        var key = new ScratchKey(memory.Path, "office");
+        var content = new byte[4096];
+        content.AsSpan().Fill(7);
+        await using (var volumes = new OpenVolumes())
+        {
+            volumes.Renew("scratch", home["scratch"], 1 << 30, key);
+            await volumes.Exports["scratch"].WriteAsync(0, content, true, Token);
+            Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(Assert.Single(Directory.GetFiles(memory.Path))));
+
+            // What the next player finds is what was written until the kill.
+            Directory.CreateDirectory(home["killed"]);
+            foreach (var file in Directory.GetFiles(home["scratch"]).Where(file => Path.GetFileName(file) != "lock"))
+            {
+                File.Copy(file, Path.Combine(home["killed"], Path.GetFileName(file)));
+            }
+
+            await using var next = new OpenVolumes();
+            next.Resume("scratch", home["killed"], new ScratchKey(memory.Path, "office"));
+            var read = new byte[4096];
+            await next.Exports["scratch"].ReadAsync(0, read, Token);
+            Assert.Equal(content, read);
+        }
+
+        Assert.Empty(Directory.GetFiles(memory.Path));
+        Assert.Null(key.TryRead());
+        await using var late = new OpenVolumes();
+        Assert.Equal(ErrorCatalogue.NotFound, Assert.Throws<NacreException>(() => late.Resume("scratch", home["scratch"], key)).Kind);
+    }
+
+    [Fact]
+    public async Task Without_a_folder_in_memory_the_key_is_kept_nowhere()
+    {
+        var key = new ScratchKey(null, "office");
+        await using (var volumes = new OpenVolumes())
+        {
+            volumes.Renew("scratch", home["scratch"], 1 << 30, key);
+            await volumes.Exports["scratch"].FlushAsync(Token);
+            Assert.Null(key.TryRead());
+        }
+
+        Assert.False(Directory.Exists(home["scratch"]));
+    }
+
+    [Fact]
+    public void The_key_is_kept_where_only_memory_holds_it()
+    {
+        if (paths.Memory is { } memory)
+        {
+            Assert.True(new DriveInfo(memory).DriveFormat is "tmpfs" or "ramfs");
+        }
+    }
+
+    private static MachineOptions Machine(LivePcFolder folder) => new()
+    {
+        Name = LeftOver.MachineName(folder),
+        Accelerator = "tcg",
+        Kernel = "/k",
+        Initramfs = "/i",
+        CommandLine = "quiet",
+        NbdSocket = folder.NbdSocket,
+        Disks = [new GuestDisk("nacre-system", "system", true), new GuestDisk("nacre-data", "data", false)],
+        Memory = 512,
+        Processors = 1,
+        Sockets = folder.Sockets,
+    };
+
+    /// <summary>A shell that calls itself QEMU and waits for a line that never comes.</summary>
+    private static Process Start(LivePcFolder folder)
+    {
+        var start = new ProcessStartInfo("/bin/bash", ["-c", "exec -a qemu-system-x86_64 /bin/bash -c 'echo; read -r line' \"$@\"", "x", "x", .. Qemu.Arguments(Machine(folder))])
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+        };
+        var process = Process.Start(start)!;
+        _ = process.StandardOutput.ReadLine();
+        return process;
+    }
+}
