@@ -9,6 +9,7 @@ using Xunit;
 
 namespace Nacre.Player.Tests;
 
+[Collection("NACRE_HOME")]
 public sealed class TrustTests
 {
     private static readonly ReleaseManifest Manifest = new(1, "desk", 3, 0, "", 10, new SegmentReference(new string('a', 32), 10, ""), []);
