@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Buffers.Binary;
 using Nacre.Volumes.Storage;
 
@@ -98,8 +99,20 @@ internal static class LogRecovery
     /// the successor was made only after they were durable. The last segment ends at its first invalid slot.</summary>
     private static void Replay(VolumeLog log, Segment segment, int? required)
     {
+        var buffer = ArrayPool<byte>.Shared.Rent(SlotsPerRead * Segment.SlotSize);
+        try
+        {
+            Replay(log, segment, required, buffer);
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(buffer);
+        }
+    }
+
+    private static void Replay(VolumeLog log, Segment segment, int? required, byte[] buffer)
+    {
         var end = required ?? segment.Capacity;
-        var buffer = new byte[SlotsPerRead * Segment.SlotSize];
         var first = segment.Count;
         int? invalid = null;
         for (var ordinal = first; ordinal < end; ordinal += SlotsPerRead)

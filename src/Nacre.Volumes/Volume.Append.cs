@@ -7,7 +7,7 @@ public sealed partial class Volume
 {
     private const int SlotsPerWrite = 64;
 
-    private readonly byte[] _slots = GC.AllocateArray<byte>(SlotsPerWrite * Segment.SlotSize, pinned: true);
+    private byte[]? _slots;
     private readonly BatchedSlot[] _batch = new BatchedSlot[SlotsPerWrite];
     private readonly byte[] _block = new byte[BlockSize];
 
@@ -138,7 +138,7 @@ public sealed partial class Volume
         return (uint)((first < 0 ? source.Length : first) / BlockSize);
     }
 
-    private Span<byte> NextSlot() => _slots.AsSpan(_batched * Segment.SlotSize, Segment.SlotSize);
+    private Span<byte> NextSlot() => (_slots ??= GC.AllocateUninitializedArray<byte>(SlotsPerWrite * Segment.SlotSize, pinned: true)).AsSpan(_batched * Segment.SlotSize, Segment.SlotSize);
 
     private void AddDataSlot(Segment segment, uint block, ReadOnlySpan<byte> content)
     {
