@@ -86,13 +86,8 @@ public sealed class LivePcPlayer
         {
             using var identity = EnrolledIdentity.Open(paths);
             var installed = Installed(folder, identity);
-            return new LivePcStatus
-            {
-                Name = name,
-                Phase = IsAbandoned(folder) ? LivePcPhase.Abandoned : LivePcPhase.Stopped,
-                Image = installed?.Image,
-                Version = folder.Machine?.Version ?? installed?.Version,
-            };
+            var status = new LivePcStatus { Name = name, Image = installed?.Image, Version = installed?.Version };
+            return IsAbandoned(folder) ? status with { Phase = LivePcPhase.Abandoned, Version = folder.Machine?.Version ?? status.Version } : status;
         }
     }
 
@@ -237,14 +232,9 @@ public sealed class LivePcPlayer
             ? Jws.VerifyClaims<ReleaseManifest>(signed, key, ErrorCatalogue.ReleaseNotAuthentic, ReleaseManifest.Type)
             : null;
 
-    /// <summary>Whether a guest runs whose player was killed.</summary>
+    /// <summary>Whether a guest runs whose player was killed. To be asked where no player answers: one that runs or ends does, until its guest has ended.</summary>
     private static bool IsAbandoned(LivePcFolder folder)
     {
-        if (IsHeld(folder))
-        {
-            return false;
-        }
-
         using var leftOver = LeftOver.Find(folder);
         return leftOver is not null;
     }

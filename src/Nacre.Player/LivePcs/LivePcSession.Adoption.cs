@@ -20,10 +20,9 @@ public sealed partial class LivePcSession
     private static readonly TimeSpan AdoptionLimit = TimeSpan.FromMinutes(3);
 
     /// <summary>Goes on with the machine that an earlier player left, until the guest ends.</summary>
-    /// <returns>False where that can't be done; the machine still runs then, without disks.</returns>
+    /// <returns>False where that can't be done, or it ended before its guest answered; it may still run then, without disks.</returns>
     private async Task<bool> TryGoOnAsync(LeftOver leftOver)
     {
-        var adopted = false;
         try
         {
             // Not ended by a stop: the guest is somebody's work. A stop is heard once it can be shut down properly.
@@ -44,16 +43,17 @@ public sealed partial class LivePcSession
             Report(LivePcPhase.Booting, "connecting to the guest");
             qmp = await ReachAsync(process, limit.Token).ConfigureAwait(false);
             Change(now => now with { Accelerator = record.Accelerator, Adopted = true });
-            adopted = true;
             await using var qemu = Qemu.Adopt(process);
             await ServeAsync(qemu, record).ConfigureAwait(false);
             return true;
         }
-        catch (Exception exception) when (!adopted && exception is NacreException or VolumeException or IOException or UnauthorizedAccessException or OperationCanceledException)
+        catch (Exception exception) when (!isUp && exception is NacreException or VolumeException or IOException or UnauthorizedAccessException or OperationCanceledException)
         {
+            Change(now => now with { Adopted = false });
             Report(LivePcPhase.Lease, $"the guest that runs can't be gone on with and is ended: {exception.Message}");
+            pause.Reset();
             reader?.Dispose();
-            reader = null;
+            (reader, qmp) = (null, null);
             return false;
         }
     }
@@ -64,6 +64,11 @@ public sealed partial class LivePcSession
         if (leftOver.Single is not { } process || folder.Machine is not { } record || record.ProcessId != process.Id || record.StartTime != process.StartTime)
         {
             throw Impossible("it is not known what it was started with");
+        }
+
+        if (UserLayers.Any(layer => !Directory.Exists(folder.Volume(layer.Layer))))
+        {
+            throw Impossible("the volume of a layer is gone");
         }
 
         if ((options.Memory ?? record.Memory) != record.Memory || (options.Processors ?? record.Processors) != record.Processors)

@@ -74,6 +74,11 @@ public sealed partial class LivePcSession
                 throw new NacreException(ErrorCatalogue.GuestFailed, $"the guest ended before its agent answered\n{LastLines(qemu.ConsoleText)}{LastLines(qemu.ErrorText)}");
             }
 
+            if (answered.IsFaulted)
+            {
+                await answered.ConfigureAwait(false);
+            }
+
             if (!wasUp)
             {
                 stopping.Token.ThrowIfCancellationRequested();
@@ -136,22 +141,11 @@ public sealed partial class LivePcSession
 
     private void OnPause(string? why)
     {
-        if (status.Phase == LivePcPhase.Stopping)
-        {
-            Change(now => now with { Problem = why is null ? null : $"the LivePC is paused: {why}" });
-        }
-        else if (why is not null)
-        {
-            Report(LivePcPhase.Paused, why);
-        }
-        else if (isUp)
-        {
-            Report(LivePcPhase.Running, "running");
-        }
-        else
-        {
-            Report(LivePcPhase.Booting, "waiting for the guest's agent");
-        }
+        Change(now => now.Phase == LivePcPhase.Stopping ? now with { Problem = why is null ? null : $"the LivePC is paused: {why}" }
+            : why is not null ? now with { Phase = LivePcPhase.Paused, Detail = why }
+            : isUp ? now with { Phase = LivePcPhase.Running, Detail = "running" }
+            : now with { Phase = LivePcPhase.Booting, Detail = "waiting for the guest's agent" });
+        report(new PlayerReport(Refresh(), null, null));
     }
 
     /// <summary>Stays until the guest ends, or a stop is asked for.</summary>

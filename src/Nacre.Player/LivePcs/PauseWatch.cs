@@ -58,13 +58,22 @@ internal sealed class PauseWatch(Func<long> freeBytes, Action<string?> changed, 
                     news.Release();
                     break;
                 case "RESUME":
-                    (failed, paused) = (null, null);
+                    Reset();
                     break;
             }
         }
     }
 
-    /// <summary>Lets paused guests go on until it is cancelled, or QEMU ends.</summary>
+    /// <summary>Forgets a machine that has ended.</summary>
+    public void Reset()
+    {
+        lock (gate)
+        {
+            (failed, paused) = (null, null);
+        }
+    }
+
+    /// <summary>Lets a paused guest go on until it is cancelled, or QEMU ends.</summary>
     /// <exception cref="OperationCanceledException">It was cancelled.</exception>
     public async Task RunAsync(Qmp qmp, CancellationToken cancellationToken)
     {
