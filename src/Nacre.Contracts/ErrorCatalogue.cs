@@ -152,7 +152,7 @@ public static class ErrorCatalogue
     /// <summary>The LivePC does not run.</summary>
     public static readonly ErrorKind NotRunning = new("E_NOT_RUNNING", 409, ExitCode.State, "'nacre livepc start' first");
     /// <summary>The LivePC stands still because its disks can't be written or read.</summary>
-    public static readonly ErrorKind Paused = new("E_PAUSED", 409, ExitCode.State, "free some space on this computer's disk: the LivePC goes on by itself, and nothing was lost");
+    public static readonly ErrorKind Paused = new("E_PAUSED", 409, ExitCode.State, "where this computer's disk is full, free some space: the LivePC goes on by itself, and nothing was lost");
     /// <summary>The guest did not start, or stopped by itself.</summary>
     public static readonly ErrorKind GuestFailed = new("E_GUEST_FAILED", 500, ExitCode.Failure, "the lines above are the last ones of the guest's console");
     /// <summary>QEMU refused to start.</summary>

@@ -117,7 +117,7 @@ public sealed class RobustnessTests
             var ballast = Path.Combine(organisation.DeviceState, "ballast");
             await ShellAsync("fallocate", "-l", $"{new DriveInfo(organisation.DeviceState).AvailableFreeSpace - (120 << 20)}", ballast);
             await organisation.InGuestAsync(
-                "systemd-run -q --unit=writer sh -c 'head -c 300000000 /dev/urandom | tee /home/user/big | sha256sum | cut -c-64 > /run/sum; sync; touch /run/done'");
+                "systemd-run -q --unit=writer sh -c 'head -c 200000000 /dev/urandom | tee /home/user/big | sha256sum | cut -c-64 > /run/sum; sync; touch /run/done'");
             var paused = await WaitForStatusAsync(organisation, "paused: the disk of this computer is full: free [0-9]+ MB");
             Assert.Matches("office: paused", paused);
             await organisation.Device.FailAsync(ErrorCatalogue.Paused, "livepc", "exec", "office", "--", "/bin/true");
@@ -135,12 +135,12 @@ public sealed class RobustnessTests
             await WaitForStatusAsync(organisation, "office: running");
             for (var limit = Stopwatch.StartNew(); (await organisation.InGuestAsync("test -e /run/done && echo done || true")).TrimEnd() != "done"; await Task.Delay(500, Token))
             {
-                Assert.True(limit.Elapsed < TimeSpan.FromMinutes(3), "the guest did not finish what it was writing");
+                Assert.True(limit.Elapsed < TimeSpan.FromMinutes(8), "the guest did not finish what it was writing");
             }
 
             Assert.Equal(boot, await BootAsync(organisation));
             Assert.Equal("whole", (await organisation.InGuestAsync(
-                "echo 3 > /proc/sys/vm/drop_caches; test $(stat -c %s /home/user/big) = 300000000 && test \"$(sha256sum < /home/user/big | cut -c-64)\" = \"$(cat /run/sum)\" && echo whole")).TrimEnd());
+                "echo 3 > /proc/sys/vm/drop_caches; test $(stat -c %s /home/user/big) = 200000000 && test \"$(sha256sum < /home/user/big | cut -c-64)\" = \"$(cat /run/sum)\" && echo whole")).TrimEnd());
             Assert.Empty(await organisation.InGuestAsync(Errors));
             Assert.Matches(@"(?s)Z Paused: the disk of this computer is full.*Z Running: ", await File.ReadAllTextAsync(Directory.GetFiles(organisation.Runtime, "player.log", SearchOption.AllDirectories).Single(), Token));
             await organisation.Device.RunAsync("livepc", "stop", "office");
@@ -197,7 +197,19 @@ public sealed class RobustnessTests
         await using var qmp = await Qmp.ConnectAsync(socket, Token);
         for (var limit = Stopwatch.StartNew(); ; await Task.Delay(500, Token))
         {
-            var status = (await qmp.ExecuteAsync("query-status", null, Token))?["status"]?.GetValue<string>();
+            // A QEMU that stops its guest waits for the requests of all disks; that of the disk which is only read may wait for a day.
+            using var answer = CancellationTokenSource.CreateLinkedTokenSource(Token);
+            answer.CancelAfter(TimeSpan.FromMinutes(1));
+            string? status;
+            try
+            {
+                status = (await qmp.ExecuteAsync("query-status", null, answer.Token))?["status"]?.GetValue<string>();
+            }
+            catch (OperationCanceledException) when (!Token.IsCancellationRequested)
+            {
+                return;
+            }
+
             if (status == "io-error")
             {
                 return;

@@ -65,11 +65,11 @@ public sealed partial class LivePcSession
         var answered = agent!.WaitAsync(ending.Token);
         var (waited, outage) = (Stopwatch.StartNew(), Stopwatch.StartNew());
         var limit = wasUp ? ReturnLimit : options.StartLimit;
-        while (!answered.IsCompletedSuccessfully && !(wasUp && (waited.Elapsed > limit || stopping.IsCancellationRequested)))
+        while (!(answered.IsCompletedSuccessfully && pause.IsSettled) && !(wasUp && (waited.Elapsed > limit || stopping.IsCancellationRequested)))
         {
             var tick = Task.Delay(TimeSpan.FromMilliseconds(250), time, CancellationToken.None);
-            await Task.WhenAny(answered, qemu.Ended, tick).ConfigureAwait(false);
-            if (qemu.Ended.IsCompleted && !answered.IsCompletedSuccessfully)
+            await Task.WhenAny(answered.IsCompleted ? tick : answered, qemu.Ended, tick).ConfigureAwait(false);
+            if (qemu.Ended.IsCompleted)
             {
                 throw new NacreException(ErrorCatalogue.GuestFailed, $"the guest ended before its agent answered\n{LastLines(qemu.ConsoleText)}{LastLines(qemu.ErrorText)}");
             }
@@ -86,7 +86,8 @@ public sealed partial class LivePcSession
                 RequireRelease(outage);
             }
 
-            // A paused guest can't answer; its pause is reported where it is seen.
+            // A paused guest can't answer; its pause is reported where it is seen. One that goes on may be paused again at once, by a disk that is
+            // not connected again yet.
             if (pause.IsPaused)
             {
                 waited.Stop();

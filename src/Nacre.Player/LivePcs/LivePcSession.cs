@@ -38,6 +38,7 @@ public sealed partial class LivePcSession : IDisposable
     private const int MaxInitramfsBytes = 512 * 1024 * 1024;
     private const long GiB = 1L << 30;
     private const string Scratch = "scratch";
+
     /// <summary>The user's layers and their sizes; nothing is stored for what was never written.</summary>
     private static readonly (string Layer, long Size)[] UserLayers = [("applications", 32 * GiB), ("settings", 8 * GiB), ("data", 64 * GiB)];
 
@@ -147,7 +148,7 @@ public sealed partial class LivePcSession : IDisposable
                 ProcessId = qemu.ProcessId,
                 StartTime = ProcessHandle.StartTimeOf(qemu.ProcessId) ?? 0,
                 Version = status.Version!.Value,
-                Release = MachineRecord.DigestOf(folder.InstalledManifest!),
+                Release = MachineRecord.DigestOf(lease.Release(status.Version!.Value).Signed),
                 Accelerator = accelerator,
                 Memory = machine.Memory,
                 Processors = machine.Processors,

@@ -16,15 +16,31 @@ internal sealed class PauseWatch(Func<long> freeBytes, Action<string?> changed, 
     /// <summary>How often a paused guest's disk is looked at: freeing space has no event.</summary>
     internal static readonly TimeSpan Interval = TimeSpan.FromSeconds(2);
 
+    /// <summary>How long a guest has to have gone on to be believed: what failed is repeated at once, and QEMU takes a moment to stop for it again.</summary>
+    private static readonly TimeSpan Moment = TimeSpan.FromSeconds(1);
+
     private readonly SemaphoreSlim news = new(0);
     private readonly Lock gate = new();
     private Cause? failed;
     private Cause? paused;
+    private long? resumed;
 
     /// <summary>A failed request.</summary>
     /// <param name="IsFull">Whether it failed for want of space.</param>
     /// <param name="Layer">The layer of its disk.</param>
     private sealed record Cause(bool IsFull, string Layer);
+
+    /// <summary>Whether the guest runs, and is not just being let go on.</summary>
+    public bool IsSettled
+    {
+        get
+        {
+            lock (gate)
+            {
+                return paused is null && (resumed is not { } since || time.GetElapsedTime(since) > Moment);
+            }
+        }
+    }
 
     /// <summary>Whether the guest is paused because a request failed.</summary>
     public bool IsPaused
@@ -59,6 +75,7 @@ internal sealed class PauseWatch(Func<long> freeBytes, Action<string?> changed, 
                     break;
                 case "RESUME":
                     Reset();
+                    resumed = time.GetTimestamp();
                     break;
             }
         }
@@ -69,7 +86,7 @@ internal sealed class PauseWatch(Func<long> freeBytes, Action<string?> changed, 
     {
         lock (gate)
         {
-            (failed, paused) = (null, null);
+            (failed, paused, resumed) = (null, null, null);
         }
     }
 
