@@ -1,3 +1,4 @@
+using Nacre.Testing;
 using Xunit;
 using static Nacre.Volumes.Tests.TestVolume;
 

@@ -1,4 +1,5 @@
 using CsCheck;
+using Nacre.Testing;
 using Xunit;
 using static Nacre.Volumes.Tests.TestVolume;
 

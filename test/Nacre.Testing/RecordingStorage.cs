@@ -1,6 +1,7 @@
+using Nacre.Volumes;
 using Nacre.Volumes.Storage;
 
-namespace Nacre.Volumes.Tests;
+namespace Nacre.Testing;
 
 /// <summary>A folder in memory that records every change, can rebuild what a power loss at any moment may leave, and injects faults.</summary>
 /// <remarks>What is kept: of each file everything before its last completed sync; of the folder everything before its last sync, and a
