@@ -9,6 +9,9 @@ namespace Nacre.Cli;
 /// <summary>Disk images of other programs, through <c>qemu-img</c>, which knows their formats.</summary>
 internal static class DiskImages
 {
+    private const int ByInterrupt = 128 + 2;
+    private const int ByTermination = 128 + 15;
+
     /// <summary>The size in bytes of the disk that an image holds.</summary>
     public static async Task<long> SizeAsync(string file, string? format, CancellationToken cancellationToken)
     {
@@ -29,10 +32,15 @@ internal static class DiskImages
         return true;
     }
 
-    /// <summary>Copies the device at <paramref name="uri"/> into a new image; a failure leaves none.</summary>
+    /// <summary>Copies the device at <paramref name="uri"/> into a new image that only its owner may read; a failure leaves none.</summary>
     public static async Task<bool> ExportAsync(string uri, string file, string format, Action<double, string> report, CancellationToken cancellationToken)
     {
         var part = file + ".part";
+        File.Delete(part);
+        await using (new FileStream(part, new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write, UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite }))
+        {
+        }
+
         try
         {
             await RunAsync(["convert", "-p", "-f", "raw", "-O", format, uri, part], report, cancellationToken);
@@ -44,6 +52,9 @@ internal static class DiskImages
             File.Delete(part);
         }
     }
+
+    private static string OneLine(string text) =>
+        string.Join("; ", text.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)).TrimEnd('.');
 
     private static string[] Format(string option, string? format) => format is null ? [] : [option, format];
 
@@ -70,9 +81,14 @@ internal static class DiskImages
                 var errors = process.StandardError.ReadToEndAsync(cancellationToken);
                 var output = await ReadAsync(process.StandardOutput, report, cancellationToken);
                 await process.WaitForExitAsync(cancellationToken);
-                return process.ExitCode == 0
-                    ? output
-                    : throw new NacreException(ErrorCatalogue.FileAccess, (await errors).Trim().TrimEnd('.') is { Length: > 0 } words ? words : $"qemu-img failed with {process.ExitCode}");
+                return process.ExitCode switch
+                {
+                    0 => output,
+
+                    // Ctrl-C in a terminal reaches it too, and perhaps first.
+                    ByInterrupt or ByTermination => throw new OperationCanceledException(),
+                    var code => throw new NacreException(ErrorCatalogue.FileAccess, OneLine(await errors) is { Length: > 0 } words ? words : $"qemu-img failed with {code}"),
+                };
             }
             catch (OperationCanceledException)
             {
@@ -97,6 +113,7 @@ internal static class DiskImages
             if (report is not null && slash > 0 && double.TryParse(text.AsSpan(open + 1, slash - open - 1), CultureInfo.InvariantCulture, out var percent))
             {
                 report(percent / 100, "");
+                output.Clear();
             }
         }
 

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Diagnostics;
 using System.Globalization;
+using System.Runtime.InteropServices;
 using System.Text.Json;
 using Nacre.Contracts;
 using Spectre.Console;
@@ -33,9 +34,13 @@ internal static class Terminal
             return (int)ExitCode.Usage;
         }
 
+        // Before the command begins: one that says that it is ready can be ended at once. The second signal ends one that does not end.
+        using var interrupted = new CancellationTokenSource();
+        using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, End);
+        using var termination = PosixSignalRegistration.Create(PosixSignal.SIGTERM, End);
         try
         {
-            return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromMinutes(3) });
+            return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null }, interrupted.Token);
         }
         catch (NacreException exception)
         {
@@ -54,6 +59,12 @@ internal static class Terminal
         {
             await Console.Error.WriteLineAsync(exception.ToString());
             return Fail(new NacreException(ErrorCatalogue.Internal, exception.Message, exception));
+        }
+
+        void End(PosixSignalContext context)
+        {
+            context.Cancel = !interrupted.IsCancellationRequested;
+            _ = interrupted.CancelAsync();
         }
     }
 

@@ -48,10 +48,10 @@ public sealed class NbdServer : IAsyncDisposable
         }
     }
 
-    /// <summary>Starts to serve; the socket takes connections on return. A socket file left behind at the path is replaced.</summary>
+    /// <summary>Starts to serve; the socket takes connections on return. A socket that somebody left behind at the path is replaced.</summary>
     /// <param name="socketPath">Where to put the socket; at most 107 bytes. Its folder should be private to the user.</param>
     /// <param name="exports">The devices by export name, copied. With a single one, clients may also ask for the empty name.</param>
-    /// <exception cref="VolumeException"><see cref="VolumeErrorKind.Io"/>: the socket cannot be made.</exception>
+    /// <exception cref="VolumeException"><see cref="VolumeErrorKind.Io"/>: the socket cannot be made, or the path is somebody else's.</exception>
     public static NbdServer Start(string socketPath, IReadOnlyDictionary<string, IBlockDevice> exports)
     {
         ArgumentNullException.ThrowIfNull(socketPath);
@@ -64,6 +64,7 @@ public sealed class NbdServer : IAsyncDisposable
         var listener = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         try
         {
+            RequireFree(socketPath);
             File.Delete(socketPath);
             listener.Bind(new UnixDomainSocketEndPoint(socketPath));
 
@@ -75,7 +76,12 @@ public sealed class NbdServer : IAsyncDisposable
         catch (Exception e) when (e is SocketException or IOException or UnauthorizedAccessException or ArgumentException)
         {
             listener.Dispose();
-            throw new VolumeException(VolumeErrorKind.Io, "the NBD socket cannot be made", e);
+            throw new VolumeException(VolumeErrorKind.Io, $"the NBD socket cannot be made: {e.Message.TrimEnd('.')}", e);
+        }
+        catch (VolumeException)
+        {
+            listener.Dispose();
+            throw;
         }
     }
 
@@ -105,6 +111,38 @@ public sealed class NbdServer : IAsyncDisposable
         await Task.WhenAll(running).ConfigureAwait(false);
         File.Delete(_socketPath);
         _stopped.Dispose();
+    }
+
+    /// <summary>Fails where the path is a file with content, or a socket on which somebody listens: neither is a left-over.</summary>
+    private static void RequireFree(string socketPath)
+    {
+        var file = new FileInfo(socketPath);
+        if (!file.Exists)
+        {
+            return;
+        }
+
+        if (file.Length > 0)
+        {
+            throw new VolumeException(VolumeErrorKind.Io, "a file that is no socket has the NBD socket's name");
+        }
+
+        // Without waiting: a listener that accepts nothing is somebody too.
+        using var probe = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { Blocking = false };
+        try
+        {
+            probe.Connect(new UnixDomainSocketEndPoint(socketPath));
+        }
+        catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionRefused)
+        {
+            return;
+        }
+        catch (SocketException)
+        {
+            // Its queue is full, or it is not ours to ask.
+        }
+
+        throw new VolumeException(VolumeErrorKind.Io, "somebody serves on the NBD socket of that name already");
     }
 
     private static Task StartThread(string name, Action run)

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using System.Xml.Linq;
@@ -135,18 +134,7 @@ public sealed partial class CommandLineTests : IDisposable
         return Path.Combine([root.FullName, .. parts]);
     }
 
-    private async Task<(int Code, string Output, string Error)> RunAsync(params string[] arguments)
-    {
-        var start = new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "nacre"), arguments) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
-        start.Environment["NACRE_HOME"] = folder["device"];
-        start.Environment["NACRE_ADMIN_HOME"] = folder["admin"];
-        using var process = Process.Start(start)!;
-        process.StandardInput.Close();
-        var output = process.StandardOutput.ReadToEndAsync();
-        var error = process.StandardError.ReadToEndAsync();
-        await process.WaitForExitAsync();
-        return (process.ExitCode, await output, await error);
-    }
+    private Task<(int Code, string Output, string Error)> RunAsync(params string[] arguments) => NacreProgram.RunAsync(folder, arguments);
 
     [GeneratedRegex(@"^\| `E_", RegexOptions.Multiline)]
     private static partial Regex CodeInTable();

@@ -16,7 +16,9 @@ internal static class VolumeCommands
     private static readonly Argument<string> Folder = new("DIRECTORY") { Description = "The volume's folder" };
 
     private static readonly Option<string?> Key =
-        new("--key", "-k") { Description = "A file with the key: 32 bytes, or 64 hexadecimal digits (asked for without it)" };
+        new("--key", "-k") { Description = "A file with the key: 32 bytes, or 64 hexadecimal digits (without it the digits are asked for, or read from standard input)" };
+
+    private const string SizeWords = "bytes, or a number with K, M, G or T (powers of 1024)";
 
     private static readonly Option<string?> Snapshot = new("--snapshot") { Description = "The state that this snapshot holds, instead of the present one" };
 
@@ -27,12 +29,12 @@ internal static class VolumeCommands
 
     private static Command CreateVolume()
     {
-        var size = new Option<string>("--size", "-s") { Description = "The size: bytes, or a number with K, M, G or T", Required = true };
+        var size = new Option<string>("--size", "-s") { Description = $"The size: {SizeWords}", Required = true };
         var command = new Command("create", "Make an empty volume") { Folder, Key, size };
         command.SetAction(parsed => GuardAsync(async () =>
         {
             var options = new VolumeOptions { Size = SizeOf(parsed.GetValue(size)!) };
-            await using var volume = Volume.Create(parsed.GetValue(Folder)!, options, KeyOf(parsed.GetValue(Key)));
+            await using var volume = CreateIn(parsed.GetValue(Folder)!, options, KeyOf(parsed.GetValue(Key)));
             Terminal.Result(new { volume.Size }, () => Terminal.Line($"{parsed.GetValue(Folder)}: an empty volume of {Terminal.Bytes(volume.Size)}"));
         }));
         return command;
@@ -47,8 +49,10 @@ internal static class VolumeCommands
         {
             await using var volume = Open(parsed, readOnly: parsed.GetValue(readOnly) || parsed.GetValue(Snapshot) is not null);
             var path = Path.GetFullPath(parsed.GetValue(socket)!);
-            await using var server = NbdServer.Start(path, new Dictionary<string, IBlockDevice> { [ExportName] = DeviceOf(volume, parsed), [""] = DeviceOf(volume, parsed) });
-            Terminal.Note($"serving nbd+unix:///{ExportName}?socket={path}; Ctrl-C ends it");
+            await using var server = NbdServer.Start(path, new Dictionary<string, IBlockDevice> { [ExportName] = DeviceOf(volume, parsed) });
+            var uri = UriOf(path);
+            Terminal.Result(new { Uri = uri, Socket = path }, () => Terminal.Line(uri));
+            Terminal.Note("serving until Ctrl-C");
             var ended = new TaskCompletionSource();
             await using var registration = cancellationToken.Register(() => ended.TrySetResult());
             await ended.Task;
@@ -146,15 +150,9 @@ internal static class VolumeCommands
         command.SetAction((parsed, cancellationToken) => GuardAsync(async () =>
         {
             var key = KeyOf(parsed.GetValue(Key));
-            await using var volume = Volume.Open(parsed.GetValue(Folder)!, key);
             var forKey = parsed.GetValue(newKey) is { } file ? KeyOf(file) : key;
-            await Terminal.ProgressAsync("forking", report => Task.Run(
-                () =>
-                {
-                    volume.Fork(parsed.GetValue(target)!, forKey, parsed.GetValue(Snapshot), Progress(report), cancellationToken);
-                    return true;
-                },
-                cancellationToken));
+            await using var volume = Open(parsed, key, new VolumeOptions());
+            await ForkAsync(volume, parsed.GetValue(target)!, forKey, parsed.GetValue(Snapshot), cancellationToken);
             Terminal.Result(new { Fork = parsed.GetValue(target) }, () => Terminal.Line($"{parsed.GetValue(target)}: forked from {parsed.GetValue(Folder)}"));
         }));
         return command;
@@ -162,7 +160,7 @@ internal static class VolumeCommands
 
     private static Command Resize()
     {
-        var size = new Argument<string>("SIZE") { Description = "The new size, at least the present one: bytes, or a number with K, M, G or T" };
+        var size = new Argument<string>("SIZE") { Description = $"The new size, at least the present one: {SizeWords}" };
         var command = new Command("resize", "Make the volume larger; what is added reads as zeroes") { Folder, size, Key };
         command.SetAction(parsed => GuardAsync(async () =>
         {
@@ -184,7 +182,7 @@ internal static class VolumeCommands
         var command = new Command("verify", "Read and authenticate everything that the volume and its snapshots hold; names what is damaged") { Folder, Key };
         command.SetAction((parsed, cancellationToken) => GuardAsync(async () =>
         {
-            await using var volume = Volume.Open(parsed.GetValue(Folder)!, KeyOf(parsed.GetValue(Key)), new VolumeOptions { Tolerant = true });
+            await using var volume = Open(parsed, KeyOf(parsed.GetValue(Key)), new VolumeOptions { Tolerant = true });
             var found = await Terminal.ProgressAsync("verifying", report => Task.Run(() => volume.Verify(Progress(report), cancellationToken), cancellationToken));
             var damages = found.Damages.Select(damage => new { damage.Snapshot, damage.Offset, damage.Length, Kind = $"{damage.Cause.Kind}", damage.Cause.Message }).ToArray();
             Terminal.Result(new { found.VerifiedBytes, Damages = damages, LogDamages = found.LogDamages.Select(damage => new { Kind = $"{damage.Kind}", damage.Message }) }, () =>
@@ -243,18 +241,24 @@ internal static class VolumeCommands
             var bytes = await DiskImages.SizeAsync(source, parsed.GetValue(format), cancellationToken);
             var directory = parsed.GetValue(Folder)!;
             var size = (bytes + IBlockDevice.BlockSize - 1) / IBlockDevice.BlockSize * IBlockDevice.BlockSize;
-            await using var volume = Volume.Create(directory, new VolumeOptions { Size = size }, key);
+            var existed = Directory.Exists(directory);
+            await using var volume = CreateIn(directory, new VolumeOptions { Size = size }, key);
             try
             {
                 await ServeDuringAsync(volume, uri => Terminal.ProgressAsync(
-                    "importing", report => DiskImages.ImportAsync(source, parsed.GetValue(format), uri, report, cancellationToken)));
+                    "importing", report => DiskImages.ImportAsync(source, parsed.GetValue(format), uri, InBytes(size, report), cancellationToken)));
                 await volume.FlushAsync(CancellationToken.None);
             }
             catch
             {
-                // No output is left of what failed; the folder was empty before, or it would have been refused.
+                // No output is left of what failed. Every file in the folder is the volume's, or it would have been refused.
                 await volume.DisposeAsync();
-                Directory.Delete(directory, recursive: true);
+                Array.ForEach(Directory.GetFiles(directory), File.Delete);
+                if (!existed)
+                {
+                    Directory.Delete(directory);
+                }
+
                 throw;
             }
 
@@ -278,8 +282,9 @@ internal static class VolumeCommands
             }
 
             await using var volume = Open(parsed, readOnly: true);
-            await ServeDuringAsync(DeviceOf(volume, parsed), uri => Terminal.ProgressAsync(
-                "exporting", report => DiskImages.ExportAsync(uri, target, parsed.GetValue(format)!, report, cancellationToken)));
+            var device = DeviceOf(volume, parsed);
+            await ServeDuringAsync(device, uri => Terminal.ProgressAsync(
+                "exporting", report => DiskImages.ExportAsync(uri, target, parsed.GetValue(format)!, InBytes(device.Size, report), cancellationToken)));
             Terminal.Result(new { File = target }, () => Terminal.Line($"{target}: written; it is not encrypted"));
         }));
         return command;
@@ -304,7 +309,7 @@ internal static class VolumeCommands
         {
             var socket = Path.Combine(folder.FullName, "nbd");
             await using var server = NbdServer.Start(socket, new Dictionary<string, IBlockDevice> { [ExportName] = device });
-            await work($"nbd+unix:///{ExportName}?socket={socket}");
+            await work(UriOf(socket));
         }
         finally
         {
@@ -312,14 +317,93 @@ internal static class VolumeCommands
         }
     }
 
+    private static string UriOf(string socket) =>
+        $"nbd+unix:///{ExportName}?socket={Uri.EscapeDataString(socket).Replace("%2F", "/", StringComparison.Ordinal)}";
+
+    /// <summary>Makes a volume in a folder that is empty or does not exist.</summary>
+    private static Volume CreateIn(string directory, VolumeOptions options, byte[] key)
+    {
+        RequireNoFolderIn(directory);
+        try
+        {
+            return Volume.Create(directory, options, key);
+        }
+        catch (VolumeException exception) when (exception.Kind == VolumeErrorKind.Corrupt)
+        {
+            throw NotEmpty(directory, exception);
+        }
+    }
+
+    /// <summary>Forks into a folder that is empty or does not exist; a failure leaves none that was not there.</summary>
+    private static async Task ForkAsync(Volume volume, string directory, byte[] key, string? snapshot, CancellationToken cancellationToken)
+    {
+        RequireNoFolderIn(directory);
+        var existed = Directory.Exists(directory);
+        if (snapshot is not null)
+        {
+            // Fails before there is a folder where there is no such snapshot.
+            volume.OpenSnapshot(snapshot);
+        }
+
+        try
+        {
+            await Terminal.ProgressAsync("forking", report => Task.Run(
+                () =>
+                {
+                    volume.Fork(directory, key, snapshot, Progress(report), cancellationToken);
+                    return true;
+                },
+                cancellationToken));
+        }
+        catch (VolumeException exception) when (exception.Kind == VolumeErrorKind.Corrupt && existed)
+        {
+            throw NotEmpty(directory, exception);
+        }
+        catch when (!existed && Directory.Exists(directory) && !Directory.EnumerateFileSystemEntries(directory).Any())
+        {
+            Directory.Delete(directory);
+            throw;
+        }
+    }
+
+    // A volume's folder holds files only; the volume itself looks at nothing else.
+    private static void RequireNoFolderIn(string directory)
+    {
+        if (Directory.Exists(directory) && Directory.EnumerateDirectories(directory).Any())
+        {
+            throw NotEmpty(directory, null);
+        }
+    }
+
+    private static NacreException NotEmpty(string directory, Exception? cause) =>
+        new(ErrorCatalogue.AlreadyExists, $"{directory} is not empty: it holds a volume, or something else", cause);
+
     private static Volume Open(ParseResult parsed, bool readOnly = false) =>
-        Volume.Open(parsed.GetValue(Folder)!, KeyOf(parsed.GetValue(Key)), new VolumeOptions { ReadOnly = readOnly });
+        Open(parsed, KeyOf(parsed.GetValue(Key)), new VolumeOptions { ReadOnly = readOnly });
+
+    private static Volume Open(ParseResult parsed, byte[] key, VolumeOptions options)
+    {
+        var directory = parsed.GetValue(Folder)!;
+        try
+        {
+            File.GetUnixFileMode(Path.Combine(directory, "header"));
+        }
+        catch (Exception exception) when (exception is FileNotFoundException or DirectoryNotFoundException)
+        {
+            throw new NacreException(ErrorCatalogue.FileAccess, $"{directory} holds no volume", exception);
+        }
+
+        return Volume.Open(directory, key, options);
+    }
 
     private static IBlockDevice DeviceOf(Volume volume, ParseResult parsed) =>
         parsed.GetValue(Snapshot) is { } name ? volume.OpenSnapshot(name) : volume;
 
     private static Reporter<VolumeProgress> Progress(Action<double, string> report) => new(progress => report(
         progress.Total == 0 ? 1 : (double)progress.Done / progress.Total, $"{Terminal.Bytes(progress.Done)} of {Terminal.Bytes(progress.Total)}"));
+
+    private static Action<double, string> InBytes(long total, Action<double, string> report) =>
+        (fraction, _) => report(fraction, $"{Terminal.Bytes((long)(fraction * total))} of {Terminal.Bytes(total)}");
 
     private static async Task GuardAsync(Func<Task> work)
     {
@@ -333,7 +417,8 @@ internal static class VolumeCommands
         }
         catch (ArgumentException exception)
         {
-            throw new NacreException(ErrorCatalogue.UsageInvalid, exception.Message, exception);
+            var words = exception.Message.Replace($" (Parameter '{exception.ParamName}')", "", StringComparison.Ordinal);
+            throw new NacreException(ErrorCatalogue.UsageInvalid, words, exception);
         }
     }
 
@@ -371,7 +456,7 @@ internal static class VolumeCommands
         var digits = shift == 0 ? text : text[..^1];
         if (!long.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out var number) || number <= 0 || number > VolumeOptions.MaximumSize >> shift)
         {
-            throw new NacreException(ErrorCatalogue.UsageInvalid, $"'{text}' is no size from {IBlockDevice.BlockSize} bytes to {VolumeOptions.MaximumSize >> 40}T");
+            throw new NacreException(ErrorCatalogue.UsageInvalid, $"'{text}' is no size up to {VolumeOptions.MaximumSize >> 40}T: give {SizeWords}");
         }
 
         return (number << shift) % IBlockDevice.BlockSize == 0
