@@ -1,6 +1,8 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Security.Cryptography;
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using Nacre.Cli.Commands;
 using Nacre.Contracts;
 using Nacre.Testing;
@@ -9,7 +11,7 @@ using Xunit;
 namespace Nacre.Cli.Tests;
 
 /// <summary>Every verb of <c>nacre volume</c> by the real program, with NBD clients that nobody here wrote.</summary>
-public sealed class VolumeCommandTests : IAsyncDisposable
+public sealed partial class VolumeCommandTests : IAsyncDisposable
 {
     private const int Block = 4096;
     private const int Size = 8 << 20;
@@ -336,6 +338,65 @@ public sealed class VolumeCommandTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task Verify_names_the_files_of_a_release_that_are_damaged()
+    {
+        var content = RandomNumberGenerator.GetBytes(3 * Block);
+        Directory.CreateDirectory(folder["tree/usr/lib"]);
+        await File.WriteAllBytesAsync(folder["tree/usr/lib/known"], content, TestContext.Current.CancellationToken);
+        for (var i = 0; i < 1000; i++)
+        {
+            await File.WriteAllBytesAsync(folder[$"tree/usr/empty-{i}"], [], TestContext.Current.CancellationToken);
+        }
+
+        // As guest/build makes a release's.
+        await ToolAsync("mkfs.erofs", "--quiet", "-Enoinline_data", "-x1000000", folder["image"], folder["tree"]);
+        var image = await File.ReadAllBytesAsync(folder["image"], TestContext.Current.CancellationToken);
+        await SucceedAsync("import", Volume, folder["image"], "-k", Key, "--format", "raw");
+        await SucceedAsync("snapshot", Volume, "as published", "-k", Key);
+        var file = image.AsSpan().IndexOf(content.AsSpan(Block, Block)) / Block;
+        await FlipAsync(image, file);
+        var (code, output, _) = await NacreProgram.RunAsync(folder, "volume", "verify", Volume, "-k", Key);
+        Assert.Equal((int)ExitCode.NotAuthentic, code);
+        Assert.Matches($"^damaged: bytes {file * Block} to {((file + 1) * Block) - 1}: [^\n]+\n  /usr/lib/known\n[^ ]", output);
+
+        // A block of the directory's list: what is named there can't be told.
+        await FlipAsync(image, file);
+        var list = image.AsSpan().IndexOf("empty-500"u8) / Block;
+        await FlipAsync(image, list);
+        var found = JsonDocument.Parse((await NacreProgram.RunAsync(folder, "volume", "verify", Volume, "-k", Key, "--json")).Output).RootElement;
+        Assert.Contains("/usr/", found.GetProperty("damages")[0].GetProperty("files").EnumerateArray().Select(path => path.GetString()));
+        Assert.Equal(["/usr/"], found.GetProperty("unreadablePaths").EnumerateArray().Select(path => path.GetString()));
+        (code, output, _) = await NacreProgram.RunAsync(folder, "volume", "verify", Volume, "-k", Key);
+        Assert.Contains("these can't be looked into, or through:\n  /usr/\n", output, StringComparison.Ordinal);
+        await FlipAsync(image, list);
+
+        // A block of inodes: many files, of which some are said and all are in the JSON.
+        var node = await ToolAsync("dump.erofs", "--path=/usr/empty-500", folder["image"]);
+        await FlipAsync(image, int.Parse(NodeNumber().Match(node).Groups[1].Value, CultureInfo.InvariantCulture) * 32 / Block);
+        found = JsonDocument.Parse((await NacreProgram.RunAsync(folder, "volume", "verify", Volume, "-k", Key, "--json")).Output).RootElement;
+        var files = found.GetProperty("damages")[0].GetProperty("files").EnumerateArray().Select(path => path.GetString()).ToArray();
+        Assert.Contains("/usr/empty-500", files);
+        Assert.InRange(files.Length, 40, 128);
+        (code, output, _) = await NacreProgram.RunAsync(folder, "volume", "verify", Volume, "-k", Key);
+        Assert.Contains($"  and {files.Length - 20} more (--json lists all)\n", output, StringComparison.Ordinal);
+        Assert.Equal((int)ExitCode.NotAuthentic, code);
+    }
+
+    [Fact]
+    public async Task Verify_prints_no_name_that_a_terminal_would_obey()
+    {
+        Directory.CreateDirectory(folder["tree"]);
+        var content = RandomNumberGenerator.GetBytes(Block);
+        await File.WriteAllBytesAsync(folder["tree/\u001b[31mred"], content, TestContext.Current.CancellationToken);
+        await ToolAsync("mkfs.erofs", "--quiet", "-Enoinline_data", folder["image"], folder["tree"]);
+        var image = await File.ReadAllBytesAsync(folder["image"], TestContext.Current.CancellationToken);
+        await SucceedAsync("import", Volume, folder["image"], "-k", Key, "--format", "raw");
+        await FlipAsync(image, image.AsSpan().IndexOf(content) / Block);
+        var (_, output, _) = await NacreProgram.RunAsync(folder, "volume", "verify", Volume, "-k", Key);
+        Assert.Contains("\n  /\\x1b[31mred\n", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Verify_goes_past_a_missing_segment_and_says_what_it_held()
     {
         await PatternAsync(0x11);
@@ -493,6 +554,17 @@ public sealed class VolumeCommandTests : IAsyncDisposable
         }
     }
 
+    /// <summary>Flips a bit in the slot of a block: an import writes those that are not zero, in their order.</summary>
+    private async Task FlipAsync(byte[] image, int block)
+    {
+        var slot = Enumerable.Range(0, block).Count(earlier => image.AsSpan(earlier * Block, Block).ContainsAnyExcept((byte)0));
+        await using var segment = new FileStream(Directory.GetFiles(Volume, "segment-*").Single(), FileMode.Open, FileAccess.ReadWrite);
+        segment.Position = Block + (slot * SlotSize) + 1000;
+        var value = segment.ReadByte();
+        segment.Position--;
+        segment.WriteByte((byte)(value ^ 0x40));
+    }
+
     private Task<JsonElement> JsonAsync(params string[] arguments) => NacreProgram.JsonAsync(folder, ["volume", .. arguments]);
 
     private async Task<string> SucceedAsync(params string[] arguments)
@@ -574,6 +646,9 @@ public sealed class VolumeCommandTests : IAsyncDisposable
         Assert.True(code == 0 && !output.Contains("ailed", StringComparison.Ordinal), $"{tool} ended with {code}: {output}{error}");
         return output;
     }
+
+    [GeneratedRegex(@"NID: (\d+)")]
+    private static partial Regex NodeNumber();
 
     /// <summary>A folder on a file system that is not that of the temporary folder.</summary>
     private sealed class TemporaryFolderInMemory : IDisposable

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using Nacre.Contracts;
+using Nacre.Images.FileSystems;
 using Nacre.Nbd;
 using Nacre.Player;
 using Nacre.Volumes;
@@ -179,35 +180,88 @@ internal static class VolumeCommands
 
     private static Command Verify()
     {
-        var command = new Command("verify", "Read and authenticate everything that the volume and its snapshots hold; names what is damaged") { Folder, Key };
+        var command = new Command("verify", "Read and authenticate everything that the volume and its snapshots hold; names what is damaged, of a release's file system the files") { Folder, Key };
         command.SetAction((parsed, cancellationToken) => GuardAsync(async () =>
         {
             await using var volume = Open(parsed, KeyOf(parsed.GetValue(Key)), new VolumeOptions { Tolerant = true });
             var found = await Terminal.ProgressAsync("verifying", report => Task.Run(() => volume.Verify(Progress(report), cancellationToken), cancellationToken));
-            var damages = found.Damages.Select(damage => new { damage.Snapshot, damage.Offset, damage.Length, Kind = $"{damage.Cause.Kind}", damage.Cause.Message }).ToArray();
-            Terminal.Result(new { found.VerifiedBytes, Damages = damages, LogDamages = found.LogDamages.Select(damage => new { Kind = $"{damage.Kind}", damage.Message }) }, () =>
-            {
-                foreach (var damage in damages)
-                {
-                    Terminal.Line($"damaged: bytes {damage.Offset} to {damage.Offset + damage.Length - 1}{(damage.Snapshot is null ? "" : $" of snapshot '{damage.Snapshot}'")}: {damage.Message}");
-                }
-
-                foreach (var damage in found.LogDamages)
-                {
-                    Terminal.Line($"damaged: {damage.Message}");
-                }
-
-                Terminal.Line($"{Terminal.Bytes(found.VerifiedBytes)} are authentic");
-            });
+            var (damages, unreadable) = await WithFilesAsync(volume, found.Damages, cancellationToken);
+            var logDamages = found.LogDamages.Select(damage => new { Kind = $"{damage.Kind}", damage.Message });
+            Terminal.Result(
+                new { found.VerifiedBytes, Damages = damages, UnreadablePaths = unreadable, LogDamages = logDamages }, () => Say(found, damages, unreadable));
             if (damages.Length + found.LogDamages.Count > 0)
             {
-                throw new NacreException(
-                    ErrorCatalogue.VolumeDamaged,
-                    $"{Terminal.Bytes(found.Damages.Sum(damage => damage.Length))} in {damages.Length} ranges of {parsed.GetValue(Folder)} are damaged");
+                throw new NacreException(ErrorCatalogue.VolumeDamaged, damages.Length == 0
+                    ? $"the log of {parsed.GetValue(Folder)} is damaged"
+                    : $"{Terminal.Bytes(found.Damages.Sum(damage => damage.Length))} in {damages.Length} ranges of {parsed.GetValue(Folder)} are damaged");
             }
         }));
         return command;
     }
+
+    private static void Say(VolumeVerification found, DamagedRange[] damages, string[] unreadable)
+    {
+        foreach (var damage in damages)
+        {
+            Terminal.Line($"damaged: bytes {damage.Offset} to {damage.Offset + damage.Length - 1}{(damage.Snapshot is null ? "" : $" of snapshot '{damage.Snapshot}'")}: {damage.Message}");
+            SayPaths(damage.Files);
+        }
+
+        if (unreadable.Length > 0)
+        {
+            Terminal.Line("more files may be damaged: these can't be looked into, or through:");
+            SayPaths(unreadable);
+        }
+
+        foreach (var damage in found.LogDamages)
+        {
+            Terminal.Line($"damaged: {damage.Message}");
+        }
+
+        Terminal.Line($"{Terminal.Bytes(found.VerifiedBytes)} are authentic");
+    }
+
+    private static void SayPaths(IReadOnlyCollection<string> paths)
+    {
+        const int Said = 20;
+        foreach (var path in paths.Take(Said))
+        {
+            Terminal.Line($"  {Printable(path)}");
+        }
+
+        if (paths.Count > Said)
+        {
+            Terminal.Line($"  and {paths.Count - Said} more (--json lists all)");
+        }
+    }
+
+    /// <summary>Adds to each damage whose content it is, where the volume holds a release's file system.</summary>
+    private static async Task<(DamagedRange[] Damages, string[] Unreadable)> WithFilesAsync(Volume volume, IReadOnlyList<VolumeDamage> damages, CancellationToken cancellationToken)
+    {
+        var named = new List<DamagedRange>();
+        var unreadable = new List<string>();
+        foreach (var state in damages.GroupBy(damage => damage.Snapshot))
+        {
+            var device = state.Key is { } name ? volume.OpenSnapshot(name) : volume;
+            var ranges = state.Select(damage => new ByteRange(damage.Offset, damage.Length)).ToArray();
+            var search = await ErofsFiles.FindAsync(device, ranges, cancellationToken);
+            named.AddRange(state.Select((damage, i) => new DamagedRange(
+                damage.Snapshot, damage.Offset, damage.Length, $"{damage.Cause.Kind}", damage.Cause.Message, search?.Files[i] ?? [])));
+            unreadable.AddRange(search?.Unreadable ?? []);
+            if (search is { IsComplete: false })
+            {
+                unreadable.Add("/");
+            }
+        }
+
+        return ([.. named], [.. unreadable.Distinct()]);
+    }
+
+    // A name in a file system may hold what a terminal obeys.
+    private static string Printable(string text) =>
+        string.Concat(text.Select(character => char.IsControl(character) ? $"\\x{(int)character:x2}" : $"{character}"));
+
+    private sealed record DamagedRange(string? Snapshot, long Offset, long Length, string Kind, string Message, IReadOnlyList<string> Files);
 
     private static Command Compact()
     {
