@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Buffers.Binary;
 using System.Net.Sockets;
 using Nacre.Volumes;
@@ -12,6 +13,10 @@ internal sealed class NbdConnection(Socket socket, IReadOnlyDictionary<string, I
     private const int MaximumLater = 64;
     private const long MaximumLaterBytes = 64 << 20;
     private const int MaximumExtents = 1024;
+
+    // A request to cache is read in pieces of this size, and leaves the connection's thread for those behind it after this many bytes.
+    private const int FetchPiece = 256 << 10;
+    private const int FetchAtOnce = NbdProtocol.MaximumPayload;
 
     // A handshake is a few round trips on one machine; whoever takes longer only holds a thread.
     private static readonly TimeSpan HandshakeTimeout = TimeSpan.FromSeconds(10);
@@ -109,11 +114,8 @@ internal sealed class NbdConnection(Socket socket, IReadOnlyDictionary<string, I
             case NbdCommand.BlockStatus:
                 DescribeBlocks(session, request);
                 break;
-            case NbdCommand.Cache:
-                Reply(session, request, NbdError.None);
-                break;
             default:
-                Change(session, request, payload);
+                Execute(session, request, payload);
                 break;
         }
     }
@@ -149,21 +151,22 @@ internal sealed class NbdConnection(Socket socket, IReadOnlyDictionary<string, I
         }
     }
 
-    private void Change(NbdSession session, NbdRequest request, ReadOnlyMemory<byte> payload)
+    /// <summary>Runs a request whose answer holds nothing but its success.</summary>
+    private void Execute(NbdSession session, NbdRequest request, ReadOnlyMemory<byte> payload)
     {
-        ValueTask change;
+        ValueTask operation;
         try
         {
-            change = ChangeAsync(session.Device, request, payload);
+            operation = ExecuteAsync(session.Device, request, payload);
         }
         catch (Exception e) when (e is not OutOfMemoryException)
         {
-            change = ValueTask.FromException(e);
+            operation = ValueTask.FromException(e);
         }
 
-        if (change.IsCompleted)
+        if (operation.IsCompleted)
         {
-            Reply(session, request, change.IsCompletedSuccessfully ? NbdError.None : ErrorOf(change.AsTask()));
+            Reply(session, request, operation.IsCompletedSuccessfully ? NbdError.None : ErrorOf(operation.AsTask()));
             return;
         }
 
@@ -172,11 +175,12 @@ internal sealed class NbdConnection(Socket socket, IReadOnlyDictionary<string, I
             _stream.DetachInput();
         }
 
-        BeginLater(payload.Length);
-        _ = FinishLaterAsync(session, request, change.AsTask(), default, payload.Length);
+        var held = request.Command == NbdCommand.Cache ? FetchPiece : payload.Length;
+        BeginLater(held);
+        _ = FinishLaterAsync(session, request, operation.AsTask(), default, held);
     }
 
-    private ValueTask ChangeAsync(IBlockDevice device, NbdRequest request, ReadOnlyMemory<byte> payload)
+    private ValueTask ExecuteAsync(IBlockDevice device, NbdRequest request, ReadOnlyMemory<byte> payload)
     {
         var durable = request.Has(CommandFlags.ForceUnitAccess);
         return request.Command switch
@@ -185,6 +189,7 @@ internal sealed class NbdConnection(Socket socket, IReadOnlyDictionary<string, I
             NbdCommand.WriteZeroes => device.WriteZeroesAsync(
                 request.Offset, request.UntrustedLength, request.Has(CommandFlags.NoHole), durable, _stopping.Token),
             NbdCommand.Trim => TrimAsync(device, request, durable),
+            NbdCommand.Cache => FetchAsync(device, request),
             _ => device.FlushAsync(_stopping.Token),
         };
     }
@@ -195,6 +200,29 @@ internal sealed class NbdConnection(Socket socket, IReadOnlyDictionary<string, I
         if (durable)
         {
             await device.FlushAsync(_stopping.Token).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Reads the range and throws it away: what has to be fetched is here then, and what is damaged is told.</summary>
+    private async ValueTask FetchAsync(IBlockDevice device, NbdRequest request)
+    {
+        var discarded = ArrayPool<byte>.Shared.Rent(FetchPiece);
+        try
+        {
+            for (long done = 0, length = request.UntrustedLength; done < length;)
+            {
+                var part = (int)Math.Min(FetchPiece, length - done);
+                await device.ReadAsync(request.Offset + done, discarded.AsMemory(0, part), _stopping.Token).ConfigureAwait(false);
+                done += part;
+                if (done % FetchAtOnce == 0 && done < length)
+                {
+                    await Task.Yield();
+                }
+            }
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(discarded);
         }
     }
 

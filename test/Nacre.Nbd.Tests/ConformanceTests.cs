@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Security.Cryptography;
+using System.Text.Json;
 using Nacre.Testing;
 using Nacre.Volumes;
 using Xunit;
@@ -86,7 +87,31 @@ public sealed class ConformanceTests : IAsyncDisposable
         await File.WriteAllBytesAsync(source, content, TestContext.Current.CancellationToken);
         await RunAsync("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", source, uri);
         await RunAsync("qemu-img", "compare", "-f", "raw", "-F", "raw", source, uri);
-        await RunAsync("qemu-img", "map", "-f", "raw", "--output=json", uri);
+        Assert.Equal(
+            real ? [(0, 5 << 20, false), (5 << 20, 9 << 20, true), (14 << 20, Size - (14 << 20), false)] : [(0, Size, true)],
+            await MapAsync("raw", uri));
+    }
+
+    [Fact]
+    public async Task Qcow2_image_inside_the_device_is_sound_and_keeps_its_content()
+    {
+        var uri = Serve(real: true);
+        var source = _folder["source"];
+        var content = new byte[16 << 20];
+        new Random(9).NextBytes(content.AsSpan(2 << 20, 5 << 20));
+        await File.WriteAllBytesAsync(source, content, TestContext.Current.CancellationToken);
+        await RunAsync("qemu-img", "create", "-f", "qcow2", uri, "16M");
+        await RunAsync("qemu-img", "convert", "-n", "-f", "raw", "-O", "qcow2", source, uri);
+        Assert.Contains("No errors were found", await RunAsync("qemu-img", "check", "-f", "qcow2", uri), StringComparison.Ordinal);
+        await RunAsync("qemu-img", "compare", "-f", "raw", "-F", "qcow2", source, uri);
+        Assert.Equal([(0, 2 << 20, false), (2 << 20, 5 << 20, true), (7 << 20, 9 << 20, false)], await MapAsync("qcow2", uri));
+        await RunAsync("qemu-io", "-f", "qcow2", "-c", "write -P 3 513 70000", "-c", "write -z 3M 1M", "-c", "discard 4M 1M", "-c", "flush", uri);
+        await RunAsync("qemu-img", "snapshot", "-c", "inside", uri);
+        await RunAsync("qemu-io", "-f", "qcow2", "-c", "write -P 4 0 8M", "-c", "read -P 4 0 8M", uri);
+        await RunAsync("qemu-img", "snapshot", "-a", "inside", uri);
+        await RunAsync("qemu-io", "-f", "qcow2", "-c", "read -P 3 513 70000", "-c", "read -P 0 3M 2M", uri);
+        await RunAsync("qemu-img", "check", "-f", "qcow2", uri);
+        Assert.Empty(((Volume)_device!).Verify(null, TestContext.Current.CancellationToken).Damages);
     }
 
     [Theory]
@@ -132,11 +157,20 @@ public sealed class ConformanceTests : IAsyncDisposable
         }
     }
 
-    private string Serve(bool real)
+    private string Serve(bool real) =>
+        Serve(real ? Volume.Create(_folder["volume"], new VolumeOptions { Size = Size }, new byte[32]) : new MemoryDevice(Size));
+
+    private string Serve(IBlockDevice device)
     {
-        _device = real ? Volume.Create(_folder["volume"], new VolumeOptions { Size = Size }, new byte[32]) : new MemoryDevice(Size);
+        _device = device;
         _server = NbdServer.Start(_folder["nbd"], new Dictionary<string, IBlockDevice> { ["disk"] = _device });
         return $"nbd+unix:///disk?socket={_folder["nbd"]}";
+    }
+
+    private static async Task<(long, long, bool)[]> MapAsync(string format, string uri)
+    {
+        using var map = JsonDocument.Parse(await RunAsync("qemu-img", "map", "-f", format, "--output=json", uri));
+        return [.. map.RootElement.EnumerateArray().Select(extent => (extent.GetProperty("start").GetInt64(), extent.GetProperty("length").GetInt64(), extent.GetProperty("data").GetBoolean()))];
     }
 
     private static Process Start(string tool, params string[] arguments) => Process.Start(new ProcessStartInfo(Require.Tool(tool), arguments)

@@ -11,6 +11,9 @@ internal sealed class MemoryDevice(long size, bool isReadOnly = false) : IBlockD
     /// <summary>Where set, a read or write waits for it first, asynchronously.</summary>
     public Func<long, Task?>? Hold { get; set; }
 
+    /// <summary>Told of every read before it begins.</summary>
+    public Action<long, int>? Reading { get; set; }
+
     public VolumeErrorKind? Failure { get; set; }
 
     public int Flushes { get; private set; }
@@ -23,6 +26,7 @@ internal sealed class MemoryDevice(long size, bool isReadOnly = false) : IBlockD
 
     public async ValueTask ReadAsync(long offset, Memory<byte> destination, CancellationToken cancellationToken)
     {
+        Reading?.Invoke(offset, destination.Length);
         if (Hold?.Invoke(offset) is { } hold)
         {
             await hold.WaitAsync(cancellationToken);
