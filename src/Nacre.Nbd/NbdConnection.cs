@@ -73,8 +73,16 @@ internal sealed class NbdConnection(Socket socket, IReadOnlyDictionary<string, I
     {
         while (_stream.Receive(NbdProtocol.RequestLength))
         {
-            if (!NbdRequest.TryParse(_stream.Input.Span, out var request) || request.Command == NbdCommand.Disconnect)
+            if (!NbdRequest.TryParse(_stream.Input.Span, out var request))
             {
+                return;
+            }
+
+            if (request.Command == NbdCommand.Disconnect)
+            {
+                // The protocol: what was asked before is done first. A client that only leaves gives it up.
+                _stream.Flush();
+                WaitUntilNothingIsLater();
                 return;
             }
 

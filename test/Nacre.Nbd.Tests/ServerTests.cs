@@ -96,6 +96,29 @@ public sealed class ServerTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task Disconnect_waits_for_what_was_asked_before_it()
+    {
+        var arrival = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        _device.Hold = offset => offset == 0 ? arrival.Task : null;
+        using (var client = new RawClient(_path))
+        {
+            client.Enter("disk");
+            client.Send(RawClient.Request(NbdCommand.Write, 1, 0, 512), Enumerable.Repeat((byte)7, 512).ToArray(), RawClient.Request(NbdCommand.Read, 2, 4096, 512));
+            client.Send(RawClient.Request(NbdCommand.Disconnect, 3, 0, 0));
+            Assert.Equal((0u, 2ul), client.SimpleReply());
+            client.Receive(512);
+            arrival.SetResult();
+            Assert.Equal((0u, 1ul), client.SimpleReply());
+            Assert.True(client.IsClosedByServer());
+        }
+
+        _device.Hold = null;
+        var content = new byte[512];
+        await _device.ReadAsync(0, content, TestContext.Current.CancellationToken);
+        Assert.Equal(Enumerable.Repeat((byte)7, 512), content);
+    }
+
+    [Fact]
     public async Task Stopping_ends_a_connection_that_waits_at_its_bound()
     {
         var started = 0;
