@@ -212,15 +212,18 @@ internal sealed class Segment : IDisposable
     }
 
     /// <summary>Decrypts a slot in place; false if it is not the one that was written there.</summary>
-    public bool TryDecrypt(int ordinal, Span<byte> slot, out SlotHeader header)
+    public bool TryDecrypt(int ordinal, Span<byte> slot, out SlotHeader header) =>
+        TryDecrypt(ordinal, slot, slot[..(SlotHeader.Size + IBlockDevice.BlockSize)], out header);
+
+    /// <summary>Decrypts a slot's header and content into <paramref name="text"/>: the slot's own beginning, or elsewhere altogether.</summary>
+    public bool TryDecrypt(int ordinal, ReadOnlySpan<byte> slot, Span<byte> text, out SlotHeader header)
     {
         Span<byte> nonce = stackalloc byte[VolumeKeys.NonceSize];
         NonceOf(ordinal, nonce);
-        var text = slot[..(SlotHeader.Size + IBlockDevice.BlockSize)];
         var cipher = RentCipher();
         try
         {
-            cipher.Decrypt(nonce, text, slot[text.Length..], text, _volumeId);
+            cipher.Decrypt(nonce, slot[..text.Length], slot[text.Length..], text, _volumeId);
         }
         catch (AuthenticationTagMismatchException)
         {
@@ -232,7 +235,7 @@ internal sealed class Segment : IDisposable
             ReturnCipher(cipher);
         }
 
-        header = SlotHeader.Read(slot);
+        header = SlotHeader.Read(text);
         return true;
     }
 
@@ -244,7 +247,14 @@ internal sealed class Segment : IDisposable
             throw new VolumeException(VolumeErrorKind.Truncated, $"{Name} ends before slot {ordinal}");
         }
 
-        if (!TryDecrypt(ordinal, slot[..SlotSize], out var header) || header.Block != block || !header.IsContent)
+        DecryptContent(ordinal, block, slot[..SlotSize], slot[..(SlotHeader.Size + IBlockDevice.BlockSize)]);
+    }
+
+    /// <summary>Decrypts a slot's header and content into <paramref name="text"/>, and fails unless it is the authentic content of
+    /// <paramref name="block"/>; then the caller clears what it holds.</summary>
+    public void DecryptContent(int ordinal, uint block, ReadOnlySpan<byte> slot, Span<byte> text)
+    {
+        if (!TryDecrypt(ordinal, slot, text, out var header) || header.Block != block || !header.IsContent)
         {
             throw new VolumeException(VolumeErrorKind.NotAuthentic, $"slot {ordinal} of {Name} is not the one that was written there");
         }
