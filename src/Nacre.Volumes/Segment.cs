@@ -1,6 +1,11 @@
 using System.Buffers.Binary;
 using System.Security.Cryptography;
 using Nacre.Volumes.Storage;
+#if NACRE_ENCRYPTION_ONLY
+using SlotCipher = Nacre.Volumes.UnauthenticatedCipher;
+#else
+using SlotCipher = System.Security.Cryptography.AesGcm;
+#endif
 
 namespace Nacre.Volumes;
 
@@ -79,7 +84,7 @@ internal sealed class Segment : IDisposable
 
     private readonly byte[] _volumeId = new byte[16];
     private readonly byte[] _key = VolumeKeys.NewKeyBuffer();
-    private readonly AesGcm?[] _ciphers = new AesGcm?[4];
+    private readonly SlotCipher?[] _ciphers = new SlotCipher?[4];
 
     private Segment(VolumeKeys keys, IStorageFile file, uint sequence, UInt128 id, SharedSegmentKey? shared)
     {
@@ -349,7 +354,7 @@ internal sealed class Segment : IDisposable
     }
 
     // An AesGcm must not be used by two threads at once, and making one costs more than using it.
-    private AesGcm RentCipher()
+    private SlotCipher RentCipher()
     {
         foreach (ref var place in _ciphers.AsSpan())
         {
@@ -359,10 +364,10 @@ internal sealed class Segment : IDisposable
             }
         }
 
-        return new AesGcm(_key, VolumeKeys.TagSize);
+        return new SlotCipher(_key, VolumeKeys.TagSize);
     }
 
-    private void ReturnCipher(AesGcm cipher)
+    private void ReturnCipher(SlotCipher cipher)
     {
         foreach (ref var place in _ciphers.AsSpan())
         {
