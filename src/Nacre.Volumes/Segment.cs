@@ -123,6 +123,9 @@ internal sealed class Segment : IDisposable
     /// <summary>Slots known to be durable.</summary>
     public int Flushed { get; set; }
 
+    /// <summary>Up to where the disk was told to begin with what was written.</summary>
+    public long WritebackFrom { get; set; }
+
     /// <summary>Whether a fork shares the segment with the volume it came from: its key is not derived from this volume's.</summary>
     public bool IsShared { get; }
 

@@ -7,6 +7,7 @@ public sealed partial class Volume
 {
     private const int SlotsPerWrite = 64;
     private const int PageSize = 4096;
+    private const int WritebackSize = 2 << 20;
 
     private byte[]? _slots;
     private readonly BatchedSlot[] _batch = new BatchedSlot[SlotsPerWrite];
@@ -201,10 +202,24 @@ public sealed partial class Volume
         }
 
         segment.Count += slots;
+        BeginWriteback(segment);
         _log.Tail = segment.End;
         _appendedSlots += slots;
         _log.StoredSlots += slots;
         _bytesSinceCheckpoint += (long)slots * Segment.SlotSize;
+    }
+
+    /// <summary>Spreads a segment's way to the disk over the time it takes to fill, so that leaving it does not hold up the writers.</summary>
+    private static void BeginWriteback(Segment segment)
+    {
+        var written = Segment.PositionOf(segment.Count);
+        if (written - segment.WritebackFrom >= WritebackSize)
+        {
+            // Not the page that the next slot still goes to.
+            var end = written / PageSize * PageSize;
+            segment.File.BeginWriteback(segment.WritebackFrom, end - segment.WritebackFrom);
+            segment.WritebackFrom = end;
+        }
     }
 
     /// <summary>After a full disk: what the failed write left behind is cut off, and no position of this segment is used again, since a
