@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A guest that boots in seconds, for tests and benches of disks: Debian's cloud kernel, and an initramfs that holds busybox, an init script,
-# and the programs named with their libraries.
-#   scripts/tiny-guest.sh FOLDER INIT [PROGRAM…]     makes FOLDER/kernel and FOLDER/initramfs
+# and in /bin the programs named with their libraries, and files.
+#   scripts/tiny-guest.sh FOLDER INIT [PROGRAM|FILE…]     makes FOLDER/kernel and FOLDER/initramfs
 # The kernel's package is downloaded, never installed, and kept under artifacts/.
 set -euo pipefail
 # shellcheck source=scripts/setup.sh
@@ -43,7 +43,8 @@ add() {
   done
 }
 for program in busybox "$@"; do
-  path=$(command -v "$program") || die "'$program' is not installed"
+  path=$program
+  [ -f "$path" ] || path=$(command -v "$program") || die "'$program' is not installed"
   add "$path"
 done
 for module in "${modules[@]}"; do

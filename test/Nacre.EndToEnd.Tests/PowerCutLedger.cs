@@ -7,12 +7,18 @@ namespace Nacre.EndToEnd.Tests;
 /// <remarks>The guest's words: <c>testdata/tiny-guest/power-cuts.sh</c>.</remarks>
 internal sealed class PowerCutLedger
 {
-    private readonly Dictionary<int, string> files = [];
-    private readonly HashSet<string> gone = [];
-    private readonly HashSet<int> leaving = [];
+    private readonly Dictionary<int, string> files;
+    private readonly HashSet<string> gone;
+    private readonly HashSet<int> leaving;
     private readonly HashSet<string> whole = [];
     private string[]? database;
     private bool isClean;
+
+    public PowerCutLedger() => (files, gone, leaving) = ([], [], []);
+
+    /// <summary>One that expects what <paramref name="other"/> does.</summary>
+    public PowerCutLedger(PowerCutLedger other) =>
+        (files, gone, leaving, Newest) = (new Dictionary<int, string>(other.files), [.. other.gone], [.. other.leaving], other.Newest);
 
     /// <summary>The newest transaction that must be there.</summary>
     public int Newest { get; private set; }

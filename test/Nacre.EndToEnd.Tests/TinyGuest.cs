@@ -44,15 +44,15 @@ internal sealed class TinyGuest : IAsyncDisposable
     }
 
     /// <summary>Makes a guest's kernel and initramfs, and returns their folder.</summary>
-    public static async Task<string> MakeAsync(string name, string init, params string[] programs)
+    public static async Task<string> MakeAsync(string name, string init, params string[] programsAndFiles)
     {
-        foreach (var program in programs.Append("busybox").Append("dpkg-deb"))
+        foreach (var program in programsAndFiles.Where(name => !File.Exists(name)).Append("busybox").Append("dpkg-deb"))
         {
             Require.Tool(program);
         }
 
         var folder = Repository.Path("artifacts", "tiny-guest", name);
-        using var making = Process.Start(new ProcessStartInfo(Repository.Path("scripts", "tiny-guest.sh"), [folder, init, .. programs]) { RedirectStandardError = true })!;
+        using var making = Process.Start(new ProcessStartInfo(Repository.Path("scripts", "tiny-guest.sh"), [folder, init, .. programsAndFiles]) { RedirectStandardError = true })!;
         var words = await making.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
         await making.WaitForExitAsync(TestContext.Current.CancellationToken);
         Assert.True(making.ExitCode == 0, words);

@@ -1,8 +1,7 @@
 # The guest of PowerCutTests: says what the last loss of power left on /dev/vda, then works on it until the next one. Its parameters come
 # from the kernel's command line: fresh, replay, options, journal, synchronous, delete. What it says, a line each:
 #   FSCK WHO               the file system is clean, after WHO (e2fsck, kernel) replayed its journal
-#   DATABASE OK COUNT FIRST NEWEST LAST BALANCE WRONG
-#                          the database: its integrity, its transactions, the sum that is always 0, rows that are not what was inserted
+#   DATABASE …             what power-cuts.sql finds
 #   WHOLE NAME, BROKEN NAME  a file whose name says its checksum
 #   CHECKED                that was all; work begins
 #   T N, F NAME, D N       durable now: transaction N, file NAME, the removal of file N
@@ -32,14 +31,7 @@ fi
 mount -t ext4 -o "$options" /dev/vda /mnt || fail mount
 mkdir -p /mnt/files
 sync /mnt
-sqlite3 -bail /mnt/db >/tmp/database 2>&1 <<SQL || fail "the database cannot be used: $(cat /tmp/database)"
-PRAGMA synchronous=EXTRA;
-CREATE TABLE IF NOT EXISTS tx (n INTEGER PRIMARY KEY, body TEXT);
-CREATE TABLE IF NOT EXISTS account (id INTEGER PRIMARY KEY, balance INTEGER, last INTEGER);
-SELECT 'DATABASE ' || (SELECT group_concat(integrity_check, ' ') FROM pragma_integrity_check) || ' ' || count(*) || ' ' || ifnull(min(n), 1) || ' '
-  || ifnull(max(n), 0) || ' ' || (SELECT ifnull(max(last), 0) || ' ' || ifnull(sum(balance), 0) FROM account) || ' '
-  || ifnull(sum(body <> printf('%d-%.*c', n, 500 + n * 7919 % 6000, char(65 + n % 26))), 0) FROM tx;
-SQL
+sqlite3 -bail /mnt/db </bin/power-cuts.sql >/tmp/database 2>&1 || fail "the database cannot be used: $(cat /tmp/database)"
 cat /tmp/database
 newest=$(awk '$1 == "DATABASE" { print $5 }' /tmp/database)
 number=0
