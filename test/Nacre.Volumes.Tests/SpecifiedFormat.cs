@@ -9,11 +9,13 @@ internal static class SpecifiedFormat
     private static readonly byte[] HeaderNonceOfSegment = [.. Enumerable.Repeat((byte)0xFF, 12)];
 
     /// <summary>A header with one key slot.</summary>
-    public static byte[] Header(byte[] volumeId, byte[] master, byte[] slotKey, byte[] slotNonce, byte[] nonce, long size, int segmentSlots)
+    public static byte[] Header(
+        byte[] volumeId, byte[] master, byte[] slotKey, byte[] slotNonce, byte[] nonce, long size, int segmentSlots, uint version = 2, uint features = 0)
     {
         var header = new byte[4096];
         "NACREVOL"u8.CopyTo(header);
-        BinaryPrimitives.WriteUInt32LittleEndian(header.AsSpan(8), 2);
+        BinaryPrimitives.WriteUInt32LittleEndian(header.AsSpan(8), version);
+        BinaryPrimitives.WriteUInt32LittleEndian(header.AsSpan(12), features);
         volumeId.CopyTo(header, 16);
         BinaryPrimitives.WriteInt64LittleEndian(header.AsSpan(32), size);
         BinaryPrimitives.WriteInt32LittleEndian(header.AsSpan(40), segmentSlots);
