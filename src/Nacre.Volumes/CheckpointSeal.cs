@@ -123,6 +123,12 @@ internal sealed class CheckpointReader : IDisposable
         {
             throw NotAuthentic();
         }
+
+        if (!_header.AsSpan(0, 8).SequenceEqual(CheckpointSeal.Magic) || BinaryPrimitives.ReadUInt32LittleEndian(_header.AsSpan(8)) != VolumeHeader.FormatVersion)
+        {
+            _cipher.Dispose();
+            throw new VolumeException(VolumeErrorKind.Corrupt, $"{_name} contradicts itself");
+        }
     }
 
     public long BodyLength { get; }

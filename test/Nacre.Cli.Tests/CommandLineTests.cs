@@ -77,7 +77,7 @@ public sealed partial class CommandLineTests : IDisposable
     [Fact]
     public void Every_error_has_its_own_code_a_hint_and_a_line_in_the_documentation()
     {
-        var documented = File.ReadAllText(Repository("docs", "cli.md"));
+        var documented = File.ReadAllText(Repository.At("docs", "cli.md"));
         Assert.True(ErrorCatalogue.All.Count > 30);
         Assert.All(ErrorCatalogue.All.Values, kind =>
         {
@@ -103,7 +103,7 @@ public sealed partial class CommandLineTests : IDisposable
             ["Player"] = ["Client", "Contracts", "Images", "Nbd", "Volumes"],
             ["Cli"] = ["Client", "Contracts", "Images", "Player", "Server"],
         };
-        var projects = Directory.GetFiles(Repository("src"), "*.csproj", SearchOption.AllDirectories);
+        var projects = Directory.GetFiles(Repository.At("src"), "*.csproj", SearchOption.AllDirectories);
         Assert.Equal(allowed.Keys.Order(), projects.Select(ShortName).Order());
         Assert.All(projects, project =>
         {
@@ -115,24 +115,13 @@ public sealed partial class CommandLineTests : IDisposable
     [Fact]
     public void No_library_of_the_product_that_is_not_in_the_list_of_dependencies()
     {
-        var documented = File.ReadAllText(Repository("docs", "dependencies.md"));
-        var used = Directory.GetFiles(Repository("src"), "*.csproj", SearchOption.AllDirectories)
+        var documented = File.ReadAllText(Repository.At("docs", "dependencies.md"));
+        var used = Directory.GetFiles(Repository.At("src"), "*.csproj", SearchOption.AllDirectories)
             .SelectMany(project => XDocument.Load(project).Descendants("PackageReference")).Select(reference => (string)reference.Attribute("Include")!).Distinct();
         Assert.All(used, package => Assert.Contains(package, documented, StringComparison.Ordinal));
     }
 
     private static string ShortName(string project) => Path.GetFileNameWithoutExtension(project)["Nacre.".Length..];
-
-    private static string Repository(params string[] parts)
-    {
-        var root = new DirectoryInfo(AppContext.BaseDirectory);
-        while (!File.Exists(Path.Combine(root.FullName, "Nacre.slnx")))
-        {
-            root = root.Parent!;
-        }
-
-        return Path.Combine([root.FullName, .. parts]);
-    }
 
     private Task<(int Code, string Output, string Error)> RunAsync(params string[] arguments) => NacreProgram.RunAsync(folder, arguments);
 

@@ -10,25 +10,11 @@ public sealed class ImageBuildingTests
 {
     private const string Hostile = "x'; touch /tmp/nacre-injected; $(id) `id` \"\\ \n#";
 
-    private static string Repository
-    {
-        get
-        {
-            var folder = new DirectoryInfo(AppContext.BaseDirectory);
-            while (!File.Exists(Path.Combine(folder.FullName, "Nacre.slnx")))
-            {
-                folder = folder.Parent!;
-            }
-
-            return folder.FullName;
-        }
-    }
-
     [Theory]
     [InlineData("debian-minimal")]
     [InlineData("debian-desktop")]
     public void The_shipped_recipes_are_valid(string name) =>
-        Assert.Equal(name, RecipeParser.Parse(Path.Combine(Repository, "recipes", name + ".yaml")).Name);
+        Assert.Equal(name, RecipeParser.Parse(Repository.At("recipes", name + ".yaml")).Name);
 
     [Theory]
     [InlineData("")]
@@ -79,7 +65,7 @@ public sealed class ImageBuildingTests
     public void The_builders_own_apt_state_is_out_of_a_builds_reach()
     {
         // Once, finish emptied /tmp in the root and with it mmdebstrap's apt configuration; its clean-up then emptied the lists of the host.
-        var finish = File.ReadAllText(Path.Combine(Repository, "guest", "build", "finish"));
+        var finish = File.ReadAllText(Repository.At("guest", "build", "finish"));
         Assert.DoesNotContain(" /tmp/", finish, StringComparison.Ordinal);
         Assert.Contains(ImageBuilder.ArgumentsOf(new Recipe(), []), argument =>
             argument.StartsWith("--skip=", StringComparison.Ordinal) && argument.Contains("cleanup/apt", StringComparison.Ordinal));

@@ -1,3 +1,4 @@
+using Nacre.Testing;
 using System.Net;
 using System.Net.Sockets;
 using Microsoft.AspNetCore.Http;
@@ -111,6 +112,7 @@ public class ClientTests
 
     [Theory]
     [MemberData(nameof(Origins))]
+    [Spec("REL-042")]
     public async Task A_range_is_whole_or_an_error(string origin, string code)
     {
         await using var peer = await HostilePeer.StartAsync(async context =>

@@ -42,6 +42,7 @@ public sealed class CrashTests
     }
 
     [Fact]
+    [Spec("VOL-031", "VOL-040", "VOL-042", "VOL-050", "VOL-052", "VOL-070", "VOL-071", "VOL-072")]
     public Task Power_loss_at_any_of_10_000_moments_keeps_what_was_flushed_and_tears_nothing() => ExploreAsync(10_000);
 
     [Fact]

@@ -8,6 +8,7 @@ namespace Nacre.Volumes.Tests;
 public sealed class HistoryTests
 {
     [Fact]
+    [Spec("VOL-080")]
     public async Task Whole_folder_put_back_to_an_older_state_is_outdated_for_who_keeps_an_anchor()
     {
         var storage = new RecordingStorage { IsRecording = false };
@@ -29,6 +30,7 @@ public sealed class HistoryTests
     }
 
     [Fact]
+    [Spec("VOL-075", "VOL-034")]
     public async Task Fork_shares_files_and_neither_side_sees_what_the_other_writes()
     {
         using var folder = new TemporaryDirectory();
@@ -103,6 +105,7 @@ public sealed class HistoryTests
     }
 
     [Fact]
+    [Spec("VOL-071")]
     public async Task Cleaning_copies_a_slot_that_several_snapshots_need_only_once()
     {
         await using var volume = Volume.Create(new RecordingStorage { IsRecording = false }, Small with { CheckpointInterval = 1 << 30 }, Key);

@@ -13,6 +13,7 @@ public sealed class ModelTests
     private static long _operations;
 
     [Fact]
+    [Spec("VOL-071", "VOL-074", "VOL-075")]
     public void Volume_behaves_like_an_array_of_bytes() => Sample(iterations: 4_000, length: 60);
 
     [Fact]

@@ -37,6 +37,7 @@ public sealed class TamperExplorationTests
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
+    [Spec("VOL-002", "VOL-020", "VOL-032")]
     public async Task Every_byte_of_every_file_flipped_in_turn_is_harmless_or_named(bool closed)
     {
         var random = new Random(Seed());
@@ -102,6 +103,7 @@ public sealed class TamperExplorationTests
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
+    [Spec("VOL-043", "VOL-080")]
     public async Task Any_mixture_of_the_files_of_two_moments_is_harmless_or_named(bool closed)
     {
         var random = new Random(Seed());

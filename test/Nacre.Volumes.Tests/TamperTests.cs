@@ -49,6 +49,7 @@ public sealed class TamperTests
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
+    [Spec("VOL-002", "VOL-032")]
     public async Task Flipped_bit_anywhere_is_never_served(bool closed)
     {
         var random = new Random(Seed());
@@ -107,6 +108,7 @@ public sealed class TamperTests
     }
 
     [Fact]
+    [Spec("VOL-002", "VOL-043")]
     public async Task Cut_file_is_truncated_by_name()
     {
         var files = await FilesAsync(closed: true);
@@ -119,6 +121,7 @@ public sealed class TamperTests
     }
 
     [Fact]
+    [Spec("VOL-043")]
     public async Task Missing_segment_or_checkpoint_is_refused_by_name()
     {
         var files = await FilesAsync(closed: true);
@@ -143,6 +146,7 @@ public sealed class TamperTests
     }
 
     [Fact]
+    [Spec("VOL-032")]
     public async Task Swapped_slots_are_not_authentic()
     {
         var files = await FilesAsync(closed: true);
@@ -166,6 +170,7 @@ public sealed class TamperTests
     }
 
     [Fact]
+    [Spec("VOL-020", "VOL-021")]
     public async Task Wrong_key_and_unknown_features_are_told_apart()
     {
         var files = await FilesAsync(closed: true);

@@ -25,6 +25,7 @@ public sealed class VolumeTests
     }
 
     [Fact]
+    [Spec("VOL-060")]
     public async Task Flush_costs_one_sync_if_something_is_pending_and_none_otherwise()
     {
         var storage = new RecordingStorage();
@@ -43,6 +44,7 @@ public sealed class VolumeTests
     [Theory]
     [InlineData("sync")]
     [InlineData("write")]
+    [Spec("VOL-061")]
     public async Task Failed_write_or_sync_faults_the_volume_for_good_and_keeps_the_cause(string operation)
     {
         var storage = new RecordingStorage();
@@ -82,6 +84,7 @@ public sealed class VolumeTests
     [InlineData("allocate")]
     [InlineData("create")]
     [InlineData("write")]
+    [Spec("VOL-030")]
     public async Task Full_disk_fails_the_write_and_a_later_one_succeeds(string operation)
     {
         var storage = new RecordingStorage();
@@ -142,6 +145,7 @@ public sealed class VolumeTests
     }
 
     [Fact]
+    [Spec("VOL-003")]
     public async Task Second_opener_is_locked_out_until_the_first_closes()
     {
         using var folder = new TemporaryDirectory();
@@ -160,6 +164,7 @@ public sealed class VolumeTests
     }
 
     [Fact]
+    [Spec("VOL-020")]
     public async Task Key_slots_are_added_and_removed()
     {
         var storage = new RecordingStorage();
@@ -183,6 +188,7 @@ public sealed class VolumeTests
     }
 
     [Fact]
+    [Spec("VOL-013")]
     public async Task Ephemeral_volume_leaves_nothing_and_never_syncs()
     {
         using var folder = new TemporaryDirectory();
@@ -196,6 +202,7 @@ public sealed class VolumeTests
     }
 
     [Fact]
+    [Spec("VOL-062")]
     public async Task A_volatile_volume_never_syncs_and_survives_the_death_of_its_process()
     {
         var storage = new RecordingStorage();
@@ -238,6 +245,7 @@ public sealed class VolumeTests
     }
 
     [Fact]
+    [Spec("VOL-042", "VOL-072")]
     public async Task Overwritten_segments_are_given_back()
     {
         using var folder = new TemporaryDirectory();

@@ -38,6 +38,22 @@ public sealed class PublishingTests : IDisposable
     }
 
     [Fact]
+    [Spec("REL-011", "REL-013")]
+    public async Task A_chunk_is_compressed_only_where_that_is_smaller()
+    {
+        var random = new byte[9_000_000];
+        new Random(8).NextBytes(random);
+        var image = Image("disk", [.. random, .. Enumerable.Range(0, 9_000_000).Select(i => (byte)(i / 5000))], [1], [2]);
+        await Publisher().PublishAsync(image, null, Token);
+        using var reader = Open(store.Releases[0]);
+        var chunks = reader.Index["system"].Chunks.Where(chunk => chunk.Segment >= 0).ToArray();
+        Assert.Contains(chunks, chunk => chunk.Compressed);
+        Assert.Contains(chunks, chunk => !chunk.Compressed);
+        Assert.All(chunks, chunk => Assert.True(chunk.Compressed ? chunk.StoredLength - 16 < chunk.Length : chunk.StoredLength - 16 == chunk.Length));
+        Assert.All(store.Segments.Values, segment => Assert.InRange(segment.Length, 1, 32 << 20));
+    }
+
+    [Fact]
     public async Task An_empty_artifact_and_one_of_zeroes_only_are_published()
     {
         var image = Image("disk", new byte[70_000_000], [], [7]);
@@ -82,6 +98,7 @@ public sealed class PublishingTests : IDisposable
     }
 
     [Fact]
+    [Spec("REL-002")]
     public async Task Two_publishers_with_the_same_inputs_make_the_same_segments()
     {
         var image = Image("disk", Content(20_000_000, 5), [1], [2]);

@@ -59,6 +59,7 @@ public sealed class ReleaseTests : IDisposable
     }
 
     [Fact]
+    [Spec("REL-040")]
     public async Task A_flipped_bit_anywhere_in_a_served_chunk_is_not_authentic_and_is_not_kept()
     {
         var content = Content(40 * 4096);
@@ -89,6 +90,7 @@ public sealed class ReleaseTests : IDisposable
     }
 
     [Fact]
+    [Spec("REL-040")]
     public async Task Chunks_that_are_swapped_are_not_authentic()
     {
         var content = Content(80 * 4096);
@@ -105,6 +107,7 @@ public sealed class ReleaseTests : IDisposable
     }
 
     [Fact]
+    [Spec("REL-041")]
     public async Task Damage_in_the_cache_is_fetched_again()
     {
         var content = Content(100 * 4096);
@@ -134,6 +137,7 @@ public sealed class ReleaseTests : IDisposable
     }
 
     [Fact]
+    [Spec("REL-043")]
     public async Task A_reader_waits_while_the_origin_is_away_and_goes_on_when_it_is_back()
     {
         using var cache = new SegmentCache(folder.Path);
@@ -183,6 +187,7 @@ public sealed class ReleaseTests : IDisposable
     }
 
     [Fact]
+    [Spec("REL-001", "REL-002")]
     public void The_same_chunks_give_the_same_segment_and_another_organisation_another()
     {
         var content = Content(10 * 4096);
@@ -195,6 +200,7 @@ public sealed class ReleaseTests : IDisposable
     }
 
     [Fact]
+    [Spec("REL-020", "REL-021", "REL-022")]
     public void An_index_survives_sealing()
     {
         var index = Publish(Content(300 * 4096));
@@ -222,6 +228,7 @@ public sealed class ReleaseTests : IDisposable
     }
 
     [Fact]
+    [Spec("REL-023")]
     public void An_authentic_index_that_contradicts_itself_is_corrupt()
     {
         var index = Publish(Content(30 * 4096));
