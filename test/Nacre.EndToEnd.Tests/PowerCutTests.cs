@@ -47,7 +47,7 @@ public sealed class PowerCutTests
 
     [Fact]
     [Trait("lane", "long")]
-    public Task Fifty_power_cuts_of_a_working_guest_lose_nothing_that_was_durable() => CutAsync(50, 10);
+    public Task Fifty_power_cuts_of_a_working_guest_lose_nothing_that_was_durable() => CutAsync(50, 4);
 
     private async Task CutAsync(int cuts, int othersPerCut)
     {
