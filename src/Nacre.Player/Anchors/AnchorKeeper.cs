@@ -83,7 +83,7 @@ internal sealed class AnchorKeeper
             {
                 doubt = new NacreException(
                     ErrorCatalogue.VolumeOutdated,
-                    $"what this device keeps of its newest layers is an older copy: it says count {kept?.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "none"}, the TPM {counted?.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "none"}");
+                    $"what this device keeps of its newest layers is an older copy: it says count {(object?)kept ?? "none"}, the TPM {(object?)counted ?? "none"}");
             }
         }
 
@@ -128,8 +128,16 @@ internal sealed class AnchorKeeper
             older = exception.Message;
         }
 
-        // What was written and not flushed before the last end is part of the volume again, and counts once it is durable.
-        await volume.FlushAsync(CancellationToken.None).ConfigureAwait(false);
+        try
+        {
+            // What was written and not flushed before the last end is part of the volume again, and counts once it is durable.
+            await volume.FlushAsync(CancellationToken.None).ConfigureAwait(false);
+        }
+        catch (VolumeException exception)
+        {
+            throw VolumeErrors.OfVolume(exception, layer);
+        }
+
         if (older is null)
         {
             book.Opened(layer, volume.Anchor);
