@@ -12,6 +12,7 @@ internal sealed class NbdConnection(Socket socket, IReadOnlyDictionary<string, I
     private const int MaximumLater = 64;
     private const long MaximumLaterBytes = 64 << 20;
     private const int MaximumExtents = 1024;
+    private const int MaximumTogether = 64;
 
     // A handshake is a few round trips on one machine; whoever takes longer only holds a thread.
     private static readonly TimeSpan HandshakeTimeout = TimeSpan.FromSeconds(10);
@@ -19,6 +20,8 @@ internal sealed class NbdConnection(Socket socket, IReadOnlyDictionary<string, I
     private readonly NbdStream _stream = new(socket);
     private readonly CancellationTokenSource _stopping = new();
     private readonly object _later = new();
+    private readonly NbdRequest[] _requests = new NbdRequest[MaximumTogether];
+    private readonly BlockWrite[] _writes = new BlockWrite[MaximumTogether];
     private int _laterCount;
     private long _laterBytes;
 
@@ -85,6 +88,13 @@ internal sealed class NbdConnection(Socket socket, IReadOnlyDictionary<string, I
             var payload = request.HasPayload ? _stream.Input.Slice(NbdProtocol.RequestLength, request.Length) : default;
             _stream.Take(NbdProtocol.RequestLength);
             var error = request.Validate(session.Device, session.Structured, session.AllocationContext);
+            if (error == NbdError.None && session.Device is IWriteTogether device && request is { Command: NbdCommand.Write, Flags: CommandFlags.None })
+            {
+                _stream.Take(payload.Length);
+                WriteTogether(session, device, request, payload);
+                continue;
+            }
+
             if (error != NbdError.None)
             {
                 Reply(session, request, error);
@@ -115,6 +125,42 @@ internal sealed class NbdConnection(Socket socket, IReadOnlyDictionary<string, I
             default:
                 Change(session, request, payload);
                 break;
+        }
+    }
+
+    /// <summary>Makes a write, and with it those that were received whole behind it.</summary>
+    private void WriteTogether(NbdSession session, IWriteTogether device, NbdRequest request, ReadOnlyMemory<byte> payload)
+    {
+        var count = 0;
+        Add(request, payload);
+        while (count < _requests.Length && _stream.Available >= NbdProtocol.RequestLength
+            && NbdRequest.TryParse(_stream.Input.Span, out var next) && next is { Command: NbdCommand.Write, Flags: CommandFlags.None }
+            && next.UntrustedLength <= _stream.Available - NbdProtocol.RequestLength
+            && next.Validate(session.Device, session.Structured, session.AllocationContext) == NbdError.None)
+        {
+            Add(next, _stream.Input.Slice(NbdProtocol.RequestLength, next.Length));
+            _stream.Take(NbdProtocol.RequestLength + next.Length);
+        }
+
+        var error = NbdError.None;
+        try
+        {
+            device.WriteTogether(_writes.AsSpan(0, count));
+        }
+        catch (Exception e) when (e is not OutOfMemoryException)
+        {
+            error = ErrorOf(e);
+        }
+
+        foreach (var answered in _requests.AsSpan(0, count))
+        {
+            Reply(session, answered, error);
+        }
+
+        void Add(NbdRequest added, ReadOnlyMemory<byte> bytes)
+        {
+            _requests[count] = added;
+            _writes[count++] = new BlockWrite(added.Offset, bytes);
         }
     }
 
@@ -228,8 +274,9 @@ internal sealed class NbdConnection(Socket socket, IReadOnlyDictionary<string, I
     }
 
     // A device has one kind of exception; another one is a bug there, which must not end the other requests.
-    private static NbdError ErrorOf(Task failed) =>
-        failed.Exception?.GetBaseException() is VolumeException e ? NbdRequest.ErrorOf(e.Kind) : NbdError.InputOutput;
+    private static NbdError ErrorOf(Task failed) => ErrorOf(failed.Exception?.GetBaseException());
+
+    private static NbdError ErrorOf(Exception? cause) => cause is VolumeException e ? NbdRequest.ErrorOf(e.Kind) : NbdError.InputOutput;
 
     private async Task FinishLaterAsync(NbdSession session, NbdRequest request, Task operation, Memory<byte> reply, int heldBytes)
     {

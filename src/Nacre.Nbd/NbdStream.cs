@@ -12,6 +12,9 @@ internal sealed class NbdStream(Socket socket) : IDisposable
     private const int AfterDetaching = 16 << 10;
     private const int BatchLimit = 256 << 10;
 
+    // Received at once beyond what is waited for: many small requests, and little of a large one that would have to be moved.
+    private const int ReceiveAhead = 128 << 10;
+
     private readonly Lock _sending = new();
     private byte[] _input = NewBuffer(InitialCapacity);
     private byte[] _output = NewBuffer(InitialCapacity);
@@ -45,7 +48,7 @@ internal sealed class NbdStream(Socket socket) : IDisposable
 
         while (Available < count)
         {
-            var received = socket.Receive(_input.AsSpan(_end));
+            var received = socket.Receive(_input.AsSpan(_end, Math.Min(_input.Length - _end, Math.Max(count - Available, ReceiveAhead))));
             if (received == 0)
             {
                 return false;

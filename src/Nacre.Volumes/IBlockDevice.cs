@@ -50,6 +50,17 @@ public interface IBlockDevice : IAsyncDisposable
     int DescribeExtents(long offset, long length, Span<BlockExtent> extents);
 }
 
+/// <summary>A device to which several writes cost less together than one by one.</summary>
+public interface IWriteTogether
+{
+    /// <summary>Makes the writes in their order, as <see cref="IBlockDevice.WriteAsync"/> does each, without force-unit-access.</summary>
+    /// <exception cref="VolumeException">Any part of them may have been made.</exception>
+    void WriteTogether(ReadOnlySpan<BlockWrite> writes);
+}
+
+/// <summary>A write: at which byte of the device, and what.</summary>
+public readonly record struct BlockWrite(long Offset, ReadOnlyMemory<byte> Source);
+
 /// <summary>A run of bytes that is either data, or a hole that reads as zeroes.</summary>
 /// <param name="Length">Bytes in the run, positive.</param>
 /// <param name="IsHole">True where nothing is stored and the run reads as zeroes.</param>

@@ -1,6 +1,11 @@
 using System.Buffers.Binary;
 using System.Security.Cryptography;
 using Nacre.Volumes.Storage;
+#if NACRE_ENCRYPTION_ONLY
+using SlotCipher = Nacre.Volumes.UnauthenticatedCipher;
+#else
+using SlotCipher = System.Security.Cryptography.AesGcm;
+#endif
 
 namespace Nacre.Volumes;
 
@@ -79,7 +84,7 @@ internal sealed class Segment : IDisposable
 
     private readonly byte[] _volumeId = new byte[16];
     private readonly byte[] _key = VolumeKeys.NewKeyBuffer();
-    private readonly AesGcm?[] _ciphers = new AesGcm?[4];
+    private readonly SlotCipher?[] _ciphers = new SlotCipher?[4];
 
     private Segment(VolumeKeys keys, IStorageFile file, uint sequence, UInt128 id, SharedSegmentKey? shared)
     {
@@ -117,6 +122,9 @@ internal sealed class Segment : IDisposable
 
     /// <summary>Slots known to be durable.</summary>
     public int Flushed { get; set; }
+
+    /// <summary>Up to where the disk was told to begin with what was written.</summary>
+    public long WritebackFrom { get; set; }
 
     /// <summary>Whether a fork shares the segment with the volume it came from: its key is not derived from this volume's.</summary>
     public bool IsShared { get; }
@@ -212,15 +220,18 @@ internal sealed class Segment : IDisposable
     }
 
     /// <summary>Decrypts a slot in place; false if it is not the one that was written there.</summary>
-    public bool TryDecrypt(int ordinal, Span<byte> slot, out SlotHeader header)
+    public bool TryDecrypt(int ordinal, Span<byte> slot, out SlotHeader header) =>
+        TryDecrypt(ordinal, slot, slot[..(SlotHeader.Size + IBlockDevice.BlockSize)], out header);
+
+    /// <summary>Decrypts a slot's header and content into <paramref name="text"/>: the slot's own beginning, or elsewhere altogether.</summary>
+    public bool TryDecrypt(int ordinal, ReadOnlySpan<byte> slot, Span<byte> text, out SlotHeader header)
     {
         Span<byte> nonce = stackalloc byte[VolumeKeys.NonceSize];
         NonceOf(ordinal, nonce);
-        var text = slot[..(SlotHeader.Size + IBlockDevice.BlockSize)];
         var cipher = RentCipher();
         try
         {
-            cipher.Decrypt(nonce, text, slot[text.Length..], text, _volumeId);
+            cipher.Decrypt(nonce, slot[..text.Length], slot[text.Length..], text, _volumeId);
         }
         catch (AuthenticationTagMismatchException)
         {
@@ -232,7 +243,7 @@ internal sealed class Segment : IDisposable
             ReturnCipher(cipher);
         }
 
-        header = SlotHeader.Read(slot);
+        header = SlotHeader.Read(text);
         return true;
     }
 
@@ -244,7 +255,14 @@ internal sealed class Segment : IDisposable
             throw new VolumeException(VolumeErrorKind.Truncated, $"{Name} ends before slot {ordinal}");
         }
 
-        if (!TryDecrypt(ordinal, slot[..SlotSize], out var header) || header.Block != block || !header.IsContent)
+        DecryptContent(ordinal, block, slot[..SlotSize], slot[..(SlotHeader.Size + IBlockDevice.BlockSize)]);
+    }
+
+    /// <summary>Decrypts a slot's header and content into <paramref name="text"/>, and fails unless it is the authentic content of
+    /// <paramref name="block"/>; then the caller clears what it holds.</summary>
+    public void DecryptContent(int ordinal, uint block, ReadOnlySpan<byte> slot, Span<byte> text)
+    {
+        if (!TryDecrypt(ordinal, slot, text, out var header) || header.Block != block || !header.IsContent)
         {
             throw new VolumeException(VolumeErrorKind.NotAuthentic, $"slot {ordinal} of {Name} is not the one that was written there");
         }
@@ -339,7 +357,7 @@ internal sealed class Segment : IDisposable
     }
 
     // An AesGcm must not be used by two threads at once, and making one costs more than using it.
-    private AesGcm RentCipher()
+    private SlotCipher RentCipher()
     {
         foreach (ref var place in _ciphers.AsSpan())
         {
@@ -349,10 +367,10 @@ internal sealed class Segment : IDisposable
             }
         }
 
-        return new AesGcm(_key, VolumeKeys.TagSize);
+        return new SlotCipher(_key, VolumeKeys.TagSize);
     }
 
-    private void ReturnCipher(AesGcm cipher)
+    private void ReturnCipher(SlotCipher cipher)
     {
         foreach (ref var place in _ciphers.AsSpan())
         {

@@ -60,7 +60,8 @@ internal sealed class SegmentUsage
 
     public long TotalLiveSlots() => Enumerable.Range(0, _slots.Length).Sum(index => (long)LiveSlots((uint)index));
 
-    /// <summary>The entries that lie in one of <paramref name="segments"/>, in the order of their blocks.</summary>
+    /// <summary>The entries that lie in one of <paramref name="segments"/>, in the order of their blocks, each once: maps that no longer
+    /// share a page have most of its entries in common.</summary>
     public List<(uint Block, uint Entry)> EntriesIn(IReadOnlySet<uint> segments)
     {
         var wanted = new bool[_slots.Length];
@@ -85,6 +86,16 @@ internal sealed class SegmentUsage
         }
 
         found.Sort();
+        var distinct = 0;
+        for (var i = 0; i < found.Count; i++)
+        {
+            if (i == 0 || found[i] != found[i - 1])
+            {
+                found[distinct++] = found[i];
+            }
+        }
+
+        found.RemoveRange(distinct, found.Count - distinct);
         return found;
     }
 

@@ -6,6 +6,8 @@ namespace Nacre.Volumes;
 public sealed partial class Volume
 {
     private const int SlotsPerWrite = 64;
+    private const int PageSize = 4096;
+    private const int WritebackSize = 2 << 20;
 
     private byte[]? _slots;
     private readonly BatchedSlot[] _batch = new BatchedSlot[SlotsPerWrite];
@@ -19,6 +21,7 @@ public sealed partial class Volume
     private long _appendedSlots;
     private long _copiedSlots;
 
+    /// <summary>Adds a write to the batch. The caller ends with <see cref="WriteBatch"/>.</summary>
     private void AppendBytes(long offset, ReadOnlySpan<byte> source)
     {
         while (!source.IsEmpty)
@@ -33,7 +36,7 @@ public sealed partial class Volume
             else
             {
                 taken = Math.Min(BlockSize - within, source.Length);
-                Read(snapshot: null, (long)block * BlockSize, _block);
+                ReadBlock(block);
                 source[..taken].CopyTo(_block.AsSpan(within));
                 AppendBlocks(block, _block);
             }
@@ -71,6 +74,7 @@ public sealed partial class Volume
         {
             var before = _log.Map.LiveBlocks;
             AppendHole((uint)first, (uint)(end - first), SlotKind.Trim);
+            WriteBatch();
             if (before - _log.Map.LiveBlocks >= _header.SegmentSlots)
             {
                 // Worth a pass of the cleaner, although little may be written from here on.
@@ -85,50 +89,50 @@ public sealed partial class Volume
     {
         if (length > 0)
         {
-            Read(snapshot: null, offset - (offset % BlockSize), _block);
+            ReadBlock((uint)(offset / BlockSize));
             _block.AsSpan((int)(offset % BlockSize), (int)length).Clear();
             AppendBlocks((uint)(offset / BlockSize), _block);
         }
     }
 
+    /// <summary>Reads what a block holds, the batch included.</summary>
+    private void ReadBlock(uint block)
+    {
+        WriteBatch();
+        Read(snapshot: null, (long)block * BlockSize, _block);
+    }
+
     /// <summary>Makes whole blocks holes; nothing is written where they all are.</summary>
     private void AppendHole(uint block, uint count, SlotKind kind)
     {
-        if (_log.Map.RunLength(block, count, out var isHole) == count && isHole)
+        WriteBatch();
+        if (_log.Map.RunLength(block, count, out var isHole) != count || !isHole)
         {
-            return;
+            Span<byte> content = stackalloc byte[4];
+            BinaryPrimitives.WriteUInt32LittleEndian(content, count);
+            AppendSlot(kind, block, content, count);
         }
-
-        var segment = SegmentWithRoom();
-        AddHoleSlot(segment, block, count, kind);
-        WriteBatch(segment);
     }
 
-    /// <summary>Appends whole blocks. Each becomes visible once the write that holds it succeeded; those of a failed write never do.</summary>
+    /// <summary>Adds whole blocks to the batch. Each becomes visible once the write that holds it succeeded; those of a failed write never
+    /// do.</summary>
     private void AppendBlocks(uint block, ReadOnlySpan<byte> source)
     {
         while (!source.IsEmpty)
         {
-            var segment = SegmentWithRoom();
-            var room = Math.Min(SlotsPerWrite, segment.Capacity - segment.Count);
-            while (!source.IsEmpty && _batched < room)
+            var blocks = LeadingZeroBlocks(source);
+            if (blocks == 0)
             {
-                var blocks = LeadingZeroBlocks(source);
-                if (blocks == 0)
-                {
-                    blocks = 1;
-                    AddDataSlot(segment, block, source[..BlockSize]);
-                }
-                else if (_log.Map.RunLength(block, blocks, out var isHole) != blocks || !isHole)
-                {
-                    AddHoleSlot(segment, block, blocks, SlotKind.Zero);
-                }
-
-                block += blocks;
-                source = source[(int)(blocks * BlockSize)..];
+                blocks = 1;
+                AppendSlot(SlotKind.Data, block, source[..BlockSize]);
+            }
+            else
+            {
+                AppendHole(block, blocks, SlotKind.Zero);
             }
 
-            WriteBatch(segment);
+            block += blocks;
+            source = source[(int)(blocks * BlockSize)..];
         }
     }
 
@@ -138,38 +142,20 @@ public sealed partial class Volume
         return (uint)((first < 0 ? source.Length : first) / BlockSize);
     }
 
-    private Span<byte> NextSlot() => (_slots ??= GC.AllocateUninitializedArray<byte>(SlotsPerWrite * Segment.SlotSize, pinned: true)).AsSpan(_batched * Segment.SlotSize, Segment.SlotSize);
-
-    private void AddDataSlot(Segment segment, uint block, ReadOnlySpan<byte> content)
-    {
-        var slot = NextSlot();
-        content.CopyTo(slot[SlotHeader.Size..]);
-        segment.Encrypt(segment.Count + _batched, new SlotHeader(block, (uint)segment.Flushed, SlotKind.Data), slot);
-        _batch[_batched++] = new BatchedSlot(SlotKind.Data, block);
-    }
-
-    private void AddHoleSlot(Segment segment, uint block, uint count, SlotKind kind)
-    {
-        var slot = NextSlot();
-        slot.Clear();
-        BinaryPrimitives.WriteUInt32LittleEndian(slot[SlotHeader.Size..], count);
-        segment.Encrypt(segment.Count + _batched, new SlotHeader(block, (uint)segment.Flushed, kind), slot);
-        _batch[_batched++] = new BatchedSlot(kind, block, Count: count);
-    }
-
-    /// <summary>Appends a slot that concerns the whole volume; the caller changes the state once this returns.</summary>
-    private void AppendRecord(SlotKind kind, ReadOnlySpan<byte> content)
+    /// <summary>Encrypts a slot into the batch; a batch that is full, or fills its segment, is written first.</summary>
+    private void AppendSlot(SlotKind kind, uint block, ReadOnlySpan<byte> content, uint count = 1, uint sourceEntry = 0, SlotPlace source = default)
     {
         var segment = SegmentWithRoom();
-        var slot = NextSlot();
-        slot.Clear();
+        _slots ??= GC.AllocateUninitializedArray<byte>((SlotsPerWrite * Segment.SlotSize) + PageSize, pinned: true);
+        var slot = _slots.AsSpan(_batched * Segment.SlotSize, Segment.SlotSize);
         content.CopyTo(slot[SlotHeader.Size..]);
-        segment.Encrypt(segment.Count + _batched, new SlotHeader(0, (uint)segment.Flushed, kind), slot);
-        _batch[_batched++] = new BatchedSlot(kind, 0);
-        WriteBatch(segment);
+        slot[(SlotHeader.Size + content.Length)..].Clear();
+        segment.Encrypt(segment.Count + _batched, new SlotHeader(block, (uint)segment.Flushed, kind, source), slot);
+        _batch[_batched++] = new BatchedSlot(kind, block, count, sourceEntry);
     }
 
-    private void WriteBatch(Segment segment)
+    /// <summary>Writes the batch, and makes what it holds visible.</summary>
+    private void WriteBatch()
     {
         var slots = _batched;
         _batched = 0;
@@ -178,9 +164,15 @@ public sealed partial class Volume
             return;
         }
 
+        var segment = _last!;
         try
         {
-            segment.File.Write(Segment.PositionOf(segment.Count), _slots.AsSpan(0, slots * Segment.SlotSize));
+            // To the end of a page: the page cache need not read what a segment's file held before to complete it.
+            var start = Segment.PositionOf(segment.Count);
+            var end = Segment.PositionOf(segment.Count + slots);
+            var padded = Math.Min((end + PageSize - 1) / PageSize * PageSize, Segment.PositionOf(segment.Capacity));
+            _slots.AsSpan((int)(end - start), (int)(padded - end)).Clear();
+            segment.File.Write(start, _slots.AsSpan(0, (int)(padded - start)));
         }
         catch (VolumeException e) when (e.Kind == VolumeErrorKind.NoSpace)
         {
@@ -210,10 +202,24 @@ public sealed partial class Volume
         }
 
         segment.Count += slots;
+        BeginWriteback(segment);
         _log.Tail = segment.End;
         _appendedSlots += slots;
         _log.StoredSlots += slots;
         _bytesSinceCheckpoint += (long)slots * Segment.SlotSize;
+    }
+
+    /// <summary>Spreads a segment's way to the disk over the time it takes to fill, so that leaving it does not hold up the writers.</summary>
+    private static void BeginWriteback(Segment segment)
+    {
+        var written = Segment.PositionOf(segment.Count);
+        if (written - segment.WritebackFrom >= WritebackSize)
+        {
+            // Not the page that the next slot still goes to.
+            var end = written / PageSize * PageSize;
+            segment.File.BeginWriteback(segment.WritebackFrom, end - segment.WritebackFrom);
+            segment.WritebackFrom = end;
+        }
     }
 
     /// <summary>After a full disk: what the failed write left behind is cut off, and no position of this segment is used again, since a
@@ -234,8 +240,15 @@ public sealed partial class Volume
         segment.Flushed = segment.Count;
     }
 
+    /// <summary>The segment that the next slot of the batch goes to.</summary>
     private Segment SegmentWithRoom()
     {
+        if (_lastTakesSlots && _batched < SlotsPerWrite && _last!.Count + _batched < _last.Capacity)
+        {
+            return _last;
+        }
+
+        WriteBatch();
         if (_lastTakesSlots && _last!.Count < _last.Capacity)
         {
             return _last;

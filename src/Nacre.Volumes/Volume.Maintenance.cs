@@ -278,26 +278,18 @@ public sealed partial class Volume
             lock (_gate)
             {
                 RequireNotFaulted();
-                for (var next = 0; next < copies.Count;)
+                for (var i = 0; i < copies.Count; i++)
                 {
-                    var segment = SegmentWithRoom();
-                    var room = Math.Min(SlotsPerWrite, segment.Capacity - segment.Count);
-                    for (; next < copies.Count && _batched < room; next++)
+                    var (block, source, content) = copies[i];
+                    if (_log.IsLive(block, source))
                     {
-                        var (block, source, content) = copies[next];
-                        if (_log.IsLive(block, source))
-                        {
-                            var place = new SlotPlace(_log.SegmentOf(source).Sequence, BlockMap.OrdinalOf(source));
-                            var slot = NextSlot();
-                            content.Span.CopyTo(slot[SlotHeader.Size..]);
-                            segment.Encrypt(segment.Count + _batched, new SlotHeader(block, (uint)segment.Flushed, SlotKind.Copy, place), slot);
-                            _batch[_batched++] = new BatchedSlot(SlotKind.Copy, block, Source: source);
-                        }
+                        var place = new SlotPlace(_log.SegmentOf(source).Sequence, BlockMap.OrdinalOf(source));
+                        AppendSlot(SlotKind.Copy, block, content.Span, sourceEntry: source, source: place);
+                        _copiedSlots++;
                     }
-
-                    _copiedSlots += _batched;
-                    WriteBatch(segment);
                 }
+
+                WriteBatch();
             }
         }
         finally

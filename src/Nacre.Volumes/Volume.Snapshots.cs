@@ -39,7 +39,8 @@ public sealed partial class Volume
             var time = DateTimeOffset.FromUnixTimeMilliseconds(_options.Clock.GetUtcNow().ToUnixTimeMilliseconds());
             var record = new byte[BlockSize];
             SnapshotRecord.Write(record, id, name, time, _log.Map.Blocks);
-            AppendRecord(SlotKind.Snapshot, record);
+            AppendSlot(SlotKind.Snapshot, 0, record);
+            WriteBatch();
             _log.TakeSnapshot(id, name, time, _log.Map.Blocks);
             taken = _log.Snapshots[^1].Info;
         }
@@ -223,7 +224,8 @@ public sealed partial class Volume
             var snapshot = Named(name);
             Span<byte> record = stackalloc byte[4];
             BinaryPrimitives.WriteUInt32LittleEndian(record, snapshot.Info.Id);
-            AppendRecord(kind, record);
+            AppendSlot(kind, 0, record);
+            WriteBatch();
             apply(snapshot);
             _nextPassAt = 0;
             NoteWhetherMaintenanceIsDue();

@@ -12,7 +12,7 @@ namespace Nacre.Volumes;
 /// volume is <see cref="VolumeErrorKind.Faulted"/>: it serves reads, and refuses changes until it is opened anew. A full disk does not
 /// fault it: that write fails with <see cref="VolumeErrorKind.NoSpace"/> and may be repeated.</para>
 /// </remarks>
-public sealed partial class Volume : IBlockDevice
+public sealed partial class Volume : IBlockDevice, IWriteTogether
 {
     private const int BlockSize = IBlockDevice.BlockSize;
 
@@ -92,7 +92,7 @@ public sealed partial class Volume : IBlockDevice
 
     /// <inheritdoc/>
     public ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> source, bool forceUnitAccess, CancellationToken cancellationToken) =>
-        ChangeAsync(SlotKind.Data, offset, source.Length, source.Span, forceUnitAccess, cancellationToken);
+        ChangeAsync(SlotKind.Data, offset, source.Length, [new BlockWrite(offset, source)], forceUnitAccess, cancellationToken);
 
     /// <inheritdoc/>
     public ValueTask FlushAsync(CancellationToken cancellationToken)
@@ -112,12 +112,12 @@ public sealed partial class Volume : IBlockDevice
 
     /// <inheritdoc/>
     public ValueTask TrimAsync(long offset, long length, CancellationToken cancellationToken) =>
-        ChangeAsync(SlotKind.Trim, offset, length, source: [], forceUnitAccess: false, cancellationToken);
+        ChangeAsync(SlotKind.Trim, offset, length, writes: [], forceUnitAccess: false, cancellationToken);
 
     /// <inheritdoc/>
     /// <remarks>Zeroes are holes here whatever <paramref name="keepAllocated"/> says: every later write allocates anyway.</remarks>
     public ValueTask WriteZeroesAsync(long offset, long length, bool keepAllocated, bool forceUnitAccess, CancellationToken cancellationToken) =>
-        ChangeAsync(SlotKind.Zero, offset, length, source: [], forceUnitAccess, cancellationToken);
+        ChangeAsync(SlotKind.Zero, offset, length, writes: [], forceUnitAccess, cancellationToken);
 
     /// <inheritdoc/>
     public int DescribeExtents(long offset, long length, Span<BlockExtent> extents)
@@ -152,29 +152,31 @@ public sealed partial class Volume : IBlockDevice
         return count;
     }
 
-    private ValueTask ChangeAsync(
-        SlotKind kind, long offset, long length, ReadOnlySpan<byte> source, bool forceUnitAccess, CancellationToken cancellationToken)
+    /// <inheritdoc/>
+    public void WriteTogether(ReadOnlySpan<BlockWrite> writes)
+    {
+        var length = 0L;
+        foreach (var write in writes)
+        {
+            RequireChange(write.Offset, write.Source.Length);
+            length += write.Source.Length;
+        }
+
+        Change(SlotKind.Data, 0, length, writes);
+    }
+
+    private ValueTask ChangeAsync(SlotKind kind, long offset, long length, ReadOnlySpan<BlockWrite> writes, bool forceUnitAccess, CancellationToken cancellationToken)
     {
         try
         {
             cancellationToken.ThrowIfCancellationRequested();
             RequireChange(offset, length);
-            for (var madeRoom = false; !TryChange(kind, offset, length, source, out var full); madeRoom = true)
-            {
-                if (madeRoom)
-                {
-                    throw full;
-                }
-
-                MakeRoom(full);
-            }
-
+            Change(kind, offset, length, writes);
             if (forceUnitAccess)
             {
                 Flush();
             }
 
-            MaintainIfDue();
             return ValueTask.CompletedTask;
         }
         catch (Exception e) when (e is VolumeException or OperationCanceledException)
@@ -183,8 +185,23 @@ public sealed partial class Volume : IBlockDevice
         }
     }
 
+    private void Change(SlotKind kind, long offset, long length, ReadOnlySpan<BlockWrite> writes)
+    {
+        for (var madeRoom = false; !TryChange(kind, offset, length, writes, out var full); madeRoom = true)
+        {
+            if (madeRoom)
+            {
+                throw full;
+            }
+
+            MakeRoom(full);
+        }
+
+        MaintainIfDue();
+    }
+
     /// <summary>Makes a change; false if the disk is full.</summary>
-    private bool TryChange(SlotKind kind, long offset, long length, ReadOnlySpan<byte> source, [NotNullWhen(false)] out VolumeException? full)
+    private bool TryChange(SlotKind kind, long offset, long length, ReadOnlySpan<BlockWrite> writes, [NotNullWhen(false)] out VolumeException? full)
     {
         lock (_gate)
         {
@@ -194,7 +211,11 @@ public sealed partial class Volume : IBlockDevice
                 switch (kind)
                 {
                     case SlotKind.Data:
-                        AppendBytes(offset, source);
+                        foreach (ref readonly var write in writes)
+                        {
+                            AppendBytes(write.Offset, write.Source.Span);
+                        }
+
                         _writtenBytes += length;
                         break;
                     case SlotKind.Zero:
@@ -205,6 +226,8 @@ public sealed partial class Volume : IBlockDevice
                         AppendTrim(offset, length);
                         break;
                 }
+
+                WriteBatch();
             }
             catch (VolumeException e) when (e.Kind == VolumeErrorKind.NoSpace)
             {
@@ -280,19 +303,21 @@ public sealed partial class Volume : IBlockDevice
                 throw new VolumeException(VolumeErrorKind.Truncated, $"{segment.Name} ends before slot {ordinal + run - 1}");
             }
 
-            var target = destination[..taken];
-            for (var i = 0; i < run; i++)
+            // From the last to the first: a slot's header lands on the end of the block before it, which comes next.
+            for (var i = run - 1; i >= 0; i--)
             {
                 var slot = slots.Slice(i * Segment.SlotSize, Segment.SlotSize);
-                if (!segment.TryDecrypt(ordinal + i, slot, out var header) || header.Block != block + (uint)i || !header.IsContent)
+                var at = (i * BlockSize) - within;
+                if (at >= SlotHeader.Size && at + BlockSize <= taken)
                 {
-                    throw new VolumeException(VolumeErrorKind.NotAuthentic, $"slot {ordinal + i} of {segment.Name} is not the one that was written there");
+                    segment.DecryptContent(ordinal + i, block + (uint)i, slot, destination.Slice(at - SlotHeader.Size, SlotHeader.Size + BlockSize));
+                    continue;
                 }
 
+                // No room before it, or only a part of it wanted.
+                segment.DecryptContent(ordinal + i, block + (uint)i, slot, slot[..(SlotHeader.Size + BlockSize)]);
                 var start = i == 0 ? within : 0;
-                var part = Math.Min(BlockSize - start, target.Length);
-                slot.Slice(SlotHeader.Size + start, part).CopyTo(target);
-                target = target[part..];
+                slot.Slice(SlotHeader.Size + start, Math.Min(BlockSize - start, taken - at - start)).CopyTo(destination[(at + start)..]);
             }
 
             return taken;

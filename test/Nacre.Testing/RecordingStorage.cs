@@ -5,9 +5,10 @@ namespace Nacre.Testing;
 
 /// <summary>A folder in memory that records every change, can rebuild what a power loss at any moment may leave, and injects faults.</summary>
 /// <remarks>What is kept: of each file everything before its last completed sync; of the folder everything before its last sync, and a
-/// prefix of the rest, as a journaling file system does. Later writes survive in any subset, torn at 512 bytes.</remarks>
+/// prefix of the rest, as a journaling file system does. Later writes survive in any subset, torn at 512 bytes. Thread-safe.</remarks>
 internal sealed class RecordingStorage : IVolumeStorage
 {
+    private readonly Lock _gate = new();
     private readonly Dictionary<string, MemoryFile> _names = [];
     private readonly List<Change> _changes = [];
     private bool _locked;
@@ -15,13 +16,31 @@ internal sealed class RecordingStorage : IVolumeStorage
     /// <summary>Called before each operation with its name and the file's; throws to inject a fault.</summary>
     public Action<string, string>? Before { get; set; }
 
-    public int Changes => _changes.Count;
+    public int Changes
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _changes.Count;
+            }
+        }
+    }
 
     public int DataSyncs { get; private set; }
 
     public bool IsRecording { get; init; } = true;
 
-    public IReadOnlyDictionary<string, byte[]> Content => _names.ToDictionary(pair => pair.Key, pair => pair.Value.Bytes.ToArray());
+    public IReadOnlyDictionary<string, byte[]> Content
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _names.ToDictionary(pair => pair.Key, pair => pair.Value.Bytes.ToArray());
+            }
+        }
+    }
 
     /// <summary>A folder with these files, all durable: a power loss leaves at least them.</summary>
     public static RecordingStorage Of(IReadOnlyDictionary<string, byte[]> files, bool isRecording = true)
@@ -81,33 +100,54 @@ internal sealed class RecordingStorage : IVolumeStorage
         return names.ToDictionary(pair => pair.Key, pair => contents.GetValueOrDefault(pair.Value, []));
     }
 
-    public string[] List() => [.. _names.Keys.Order(StringComparer.Ordinal)];
+    public string[] List()
+    {
+        lock (_gate)
+        {
+            return [.. _names.Keys.Order(StringComparer.Ordinal)];
+        }
+    }
 
     public IStorageFile Create(string name)
     {
         Before?.Invoke("create", name);
         var file = new MemoryFile(this, name);
-        _names[name] = file;
-        Record(new Change("create", file, name));
+        lock (_gate)
+        {
+            _names[name] = file;
+            Record(new Change("create", file, name));
+        }
+
         return file;
     }
 
-    public IStorageFile Open(string name, bool writable) =>
-        _names.TryGetValue(name, out var file) ? file : throw new VolumeException(VolumeErrorKind.Io, $"{name} does not exist");
+    public IStorageFile Open(string name, bool writable)
+    {
+        lock (_gate)
+        {
+            return _names.TryGetValue(name, out var file) ? file : throw new VolumeException(VolumeErrorKind.Io, $"{name} does not exist");
+        }
+    }
 
     public void Rename(string from, string to)
     {
         Before?.Invoke("rename", to);
-        _names.Remove(from, out var file);
-        _names[to] = file!;
-        Record(new Change("rename", file, from, to));
+        lock (_gate)
+        {
+            _names.Remove(from, out var file);
+            _names[to] = file!;
+            Record(new Change("rename", file, from, to));
+        }
     }
 
     public void Delete(string name)
     {
         Before?.Invoke("delete", name);
-        _names.Remove(name);
-        Record(new Change("delete", null, name));
+        lock (_gate)
+        {
+            _names.Remove(name);
+            Record(new Change("delete", null, name));
+        }
     }
 
     public void SyncDirectory()
@@ -189,10 +229,13 @@ internal sealed class RecordingStorage : IVolumeStorage
 
     private void Record(Change change)
     {
-        DataSyncs += change.Operation == "sync" ? 1 : 0;
-        if (IsRecording)
+        lock (_gate)
         {
-            _changes.Add(change);
+            DataSyncs += change.Operation == "sync" ? 1 : 0;
+            if (IsRecording)
+            {
+                _changes.Add(change);
+            }
         }
     }
 
@@ -211,23 +254,30 @@ internal sealed class RecordingStorage : IVolumeStorage
 
         public int Read(long offset, Span<byte> destination)
         {
-            var count = (int)Math.Clamp(Bytes.Length - offset, 0, destination.Length);
-            Bytes.AsSpan((int)Math.Min(offset, Bytes.Length), count).CopyTo(destination);
-            return count;
+            lock (storage._gate)
+            {
+                var count = (int)Math.Clamp(Bytes.Length - offset, 0, destination.Length);
+                Bytes.AsSpan((int)Math.Min(offset, Bytes.Length), count).CopyTo(destination);
+                return count;
+            }
         }
 
         public void Write(long offset, ReadOnlySpan<byte> source)
         {
             storage.Before?.Invoke("write", name);
-            var bytes = Bytes;
-            if (bytes.Length < offset + source.Length)
+            var copy = source.ToArray();
+            lock (storage._gate)
             {
-                Array.Resize(ref bytes, (int)offset + source.Length);
-                Bytes = bytes;
-            }
+                var bytes = Bytes;
+                if (bytes.Length < offset + source.Length)
+                {
+                    Array.Resize(ref bytes, (int)offset + source.Length);
+                    Bytes = bytes;
+                }
 
-            source.CopyTo(bytes.AsSpan((int)offset));
-            storage.Record(new Change("write", this, name, Offset: offset, Bytes: source.ToArray()));
+                source.CopyTo(bytes.AsSpan((int)offset));
+                storage.Record(new Change("write", this, name, Offset: offset, Bytes: copy));
+            }
         }
 
         public void SyncData()
@@ -254,10 +304,13 @@ internal sealed class RecordingStorage : IVolumeStorage
 
         private void SetLength(long length)
         {
-            var bytes = Bytes;
-            Array.Resize(ref bytes, (int)length);
-            Bytes = bytes;
-            storage.Record(new Change("length", this, name, Offset: length));
+            lock (storage._gate)
+            {
+                var bytes = Bytes;
+                Array.Resize(ref bytes, (int)length);
+                Bytes = bytes;
+                storage.Record(new Change("length", this, name, Offset: length));
+            }
         }
     }
 }

@@ -42,7 +42,7 @@ public sealed class CrashTests
     }
 
     [Fact]
-    public Task Power_loss_at_any_of_2_000_moments_keeps_what_was_flushed_and_tears_nothing() => ExploreAsync(2_000);
+    public Task Power_loss_at_any_of_10_000_moments_keeps_what_was_flushed_and_tears_nothing() => ExploreAsync(10_000);
 
     [Fact]
     [Trait("lane", "long")]
@@ -93,7 +93,17 @@ public sealed class CrashTests
                     var count = Math.Min(random.Next(1, 9), Blocks - first);
                     version++;
                     Begin(first, count, version);
-                    await volume.WriteAsync(first, [.. Enumerable.Range(first, count).SelectMany(block => Content(block, version))]);
+                    var content = Enumerable.Range(first, count).SelectMany(block => Content(block, version)).ToArray();
+                    if (step % 3 > 0)
+                    {
+                        await volume.WriteAsync(first, content);
+                        break;
+                    }
+
+                    // Several writes as one batch, the last of them over the first.
+                    version++;
+                    Begin(first, 1, version);
+                    volume.WriteTogether([new BlockWrite(first * Block, content), new BlockWrite(first * Block, Content(first, version))]);
                     break;
                 case 10:
                     first = random.Next(Blocks);
@@ -189,7 +199,7 @@ public sealed class CrashTests
             case 1:
                 // Cleaning changes nothing that anybody sees, and the power may fail in it, or failed in the recovery before it.
                 volume.Compact(null, None);
-                Assert.Equal(content, await ReadAllAsync(volume));
+                RequireSame(content, await ReadAllAsync(volume));
                 for (var i = 0; i < 3; i++)
                 {
                     await RequireSameAsync(storage.AfterPowerLoss(random.Next(recoveryBegins, storage.Changes + 1), random), content, snapshots);
@@ -271,7 +281,16 @@ public sealed class CrashTests
         IReadOnlyDictionary<string, byte[]> files, byte[] content, Dictionary<string, byte[]> snapshots)
     {
         var volume = Volume.Open(RecordingStorage.Of(files, isRecording: false), Key, Small);
-        Assert.Equal(content, await ReadAllAsync(volume));
-        Assert.Equal(snapshots, await SnapshotsAsync(volume));
+        RequireSame(content, await ReadAllAsync(volume));
+        var others = await SnapshotsAsync(volume);
+        Assert.Equal(snapshots.Keys, others.Keys);
+        foreach (var (name, kept) in snapshots)
+        {
+            RequireSame(kept, others[name]);
+        }
     }
+
+    // Assert.Equal compares byte by byte by reflection: nine tenths of the exploration's time.
+    private static void RequireSame(byte[] expected, byte[] actual) =>
+        Assert.True(expected.AsSpan().SequenceEqual(actual), "the content changed");
 }

@@ -1,4 +1,6 @@
+using System.Globalization;
 using System.Runtime.CompilerServices;
+using System.Text;
 
 namespace Nacre.Volumes.Tests;
 
@@ -13,13 +15,24 @@ internal static class CrashingWriter
             return;
         }
 
-        var volume = Volume.Create(folder, TestVolume.Small, TestVolume.Key);
+        var first = int.Parse(Environment.GetEnvironmentVariable("NACRE_CRASH_VERSION")!, CultureInfo.InvariantCulture) + 1;
+        var volume = first == 1 ? Volume.Create(folder, TestVolume.Small, TestVolume.Key) : Volume.Open(folder, TestVolume.Key, TestVolume.Small);
         using var output = Console.OpenStandardOutput();
-        for (var version = 1; ; version++)
+        for (var version = first; ; version++)
         {
             var write = volume.WriteAsync(version % 64 * TestVolume.Block, TestVolume.Content(version % 64, version), false, default);
             write.AsTask().GetAwaiter().GetResult();
-            output.Write(System.Text.Encoding.ASCII.GetBytes($"{version}\n"));
+            output.Write(Encoding.ASCII.GetBytes($"{version}\n"));
+            if (version % 100 == 0)
+            {
+                // History and cleaning may be what the kill hits.
+                foreach (var snapshot in volume.Snapshots)
+                {
+                    volume.DeleteSnapshot(snapshot.Name);
+                }
+
+                volume.TakeSnapshot($"{version}");
+            }
         }
     }
 }

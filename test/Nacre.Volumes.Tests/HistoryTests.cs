@@ -103,6 +103,27 @@ public sealed class HistoryTests
     }
 
     [Fact]
+    public async Task Cleaning_copies_a_slot_that_several_snapshots_need_only_once()
+    {
+        await using var volume = Volume.Create(new RecordingStorage { IsRecording = false }, Small with { CheckpointInterval = 1 << 30 }, Key);
+        for (var block = 0; block < 64; block++)
+        {
+            await volume.WriteAsync(block, Content(block, 1));
+            await volume.WriteAsync(block, Content(block, 2));
+        }
+
+        // Three maps, no two of which share the page, and 66 slots that one or more of them need.
+        volume.TakeSnapshot("a");
+        await volume.WriteAsync(0, Content(0, 3));
+        volume.TakeSnapshot("b");
+        await volume.WriteAsync(1, Content(1, 3));
+        var copied = volume.Statistics.CopiedBytes;
+        volume.Compact(null, None);
+        Assert.InRange(volume.Statistics.CopiedBytes - copied, 1, 66 * Segment.SlotSize);
+        Assert.InRange(volume.Statistics.StoredBytes, 66 * Segment.SlotSize, 68 * Segment.SlotSize);
+    }
+
+    [Fact]
     public async Task Names_of_snapshots_are_checked_and_told_apart()
     {
         using var folder = new TemporaryDirectory();

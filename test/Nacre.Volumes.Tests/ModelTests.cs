@@ -41,6 +41,17 @@ public sealed class ModelTests
             var length = Math.Min(wanted, model.Length - offset);
             switch (kind)
             {
+                case < 3:
+                    // A batch: one write, a block of zeroes somewhere in it, and a part of it again.
+                    var (whole, zeroes, part) = (new byte[length], new byte[Math.Min(Block, length)], new byte[Math.Min(100, length)]);
+                    Array.Fill(whole, value);
+                    Array.Fill(part, (byte)(value + 1));
+                    var zeroAt = offset / Block * Block is var start && start >= offset ? start : offset;
+                    volume.WriteTogether([new BlockWrite(offset, whole), new BlockWrite(zeroAt, zeroes), new BlockWrite(offset + length - part.Length, part)]);
+                    whole.CopyTo(model, offset);
+                    zeroes.CopyTo(model, zeroAt);
+                    part.CopyTo(model, offset + length - part.Length);
+                    break;
                 case < 8:
                     var bytes = new byte[length];
                     bytes.AsSpan(0, value % 3 == 0 ? length / 2 : length).Fill(value);

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
+using System.Globalization;
 using Nacre.Testing;
 using Nacre.Volumes.Storage;
 using Xunit;
@@ -267,15 +268,30 @@ public sealed class VolumeTests
             await volume.ReadAsync(i * Block, buffer, None);
         }
 
-        var none = None;
+        var (none, large) = (None, new byte[64 * Block]);
+        Run(100);
         var before = GC.GetAllocatedBytesForCurrentThread();
-        for (var i = 0; i < 2000; i++)
-        {
-            Done(volume.WriteAsync((long)(i % 200) * Block, buffer, false, none));
-            Done(volume.ReadAsync((long)(i % 200) * Block, buffer, none));
-        }
+        Run(400);
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
 
-        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 2000);
+        void Run(int times)
+        {
+            for (var i = 0; i < times; i++)
+            {
+                var at = (long)(i % 200) * Block;
+                Done(volume.WriteAsync(at, buffer, false, none));
+                Done(volume.ReadAsync(at, buffer, none));
+                volume.WriteTogether([new BlockWrite(at, buffer), new BlockWrite(at + 100, buffer.AsMemory(0, 3000))]);
+                Done(volume.WriteZeroesAsync(at, Block, false, false, none));
+                Done(volume.TrimAsync(at, 4 * Block, none));
+                Done(volume.ReadAsync(0, large, none));
+                if (i % 10 == 0)
+                {
+                    Done(volume.WriteAsync(at, buffer, true, none));
+                    Done(volume.FlushAsync(none));
+                }
+            }
+        }
     }
 
     [Fact]
@@ -311,13 +327,27 @@ public sealed class VolumeTests
     }
 
     [Fact]
-    public async Task Killed_writer_loses_nothing_that_was_answered()
+    public Task A_writer_killed_8_times_loses_nothing_that_was_answered() => KillAsync(8);
+
+    [Fact]
+    [Trait("lane", "long")]
+    public Task A_writer_killed_300_times_loses_nothing_that_was_answered() => KillAsync(300);
+
+    private static async Task KillAsync(int times)
     {
         using var folder = new TemporaryDirectory();
-        using (var process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!) { RedirectStandardOutput = true, Environment = { ["NACRE_CRASH_VOLUME"] = folder["v"] } })!)
+        var random = new Random(Seed());
+        var answered = 0;
+        for (var kill = 0; kill < times; kill++)
         {
+            var start = new ProcessStartInfo(Environment.ProcessPath!)
+            {
+                RedirectStandardOutput = true,
+                Environment = { ["NACRE_CRASH_VOLUME"] = folder["v"], ["NACRE_CRASH_VERSION"] = answered.ToString(CultureInfo.InvariantCulture) },
+            };
+            using var process = Process.Start(start)!;
             string? last = null;
-            for (var i = 0; i < 3000; i++)
+            for (var line = random.Next(1, 3000); line > 0; line--)
             {
                 last = await process.StandardOutput.ReadLineAsync(None);
                 Assert.NotNull(last);
@@ -326,16 +356,26 @@ public sealed class VolumeTests
             process.Kill();
             last = (await process.StandardOutput.ReadToEndAsync(None)).Split('\n') is [.., var whole, _] ? whole : last;
             await process.WaitForExitAsync(None);
-            var answered = int.Parse(last!, System.Globalization.CultureInfo.InvariantCulture);
-            await using var volume = Volume.Open(folder["v"], Key);
-            var content = await ReadAllAsync(volume);
-            for (var block = 0; block < 64; block++)
-            {
-                var version = BinaryPrimitives.ReadInt64LittleEndian(content.AsSpan((block * Block) + 8));
-                var lastAnswered = answered - ((answered - block) % 64);
-                Assert.InRange(version, lastAnswered, lastAnswered + 64);
-                Assert.Equal(Content(block, version), content[(block * Block)..((block + 1) * Block)]);
-            }
+            answered = int.Parse(last!, CultureInfo.InvariantCulture);
+            answered = Math.Max(answered, await RequireAnsweredAsync(folder["v"], answered));
         }
+    }
+
+    /// <summary>Requires what the writer wrote up to <paramref name="answered"/>; returns the newest version found.</summary>
+    private static async Task<int> RequireAnsweredAsync(string folder, int answered)
+    {
+        await using var volume = Volume.Open(folder, Key);
+        var (content, newest) = (await ReadAllAsync(volume), 0);
+        for (var block = 0; block < 64; block++)
+        {
+            var version = BinaryPrimitives.ReadInt64LittleEndian(content.AsSpan((block * Block) + 8));
+            var lastAnswered = answered < block ? 0 : answered - ((answered - block) % 64);
+            Assert.InRange(version, lastAnswered, lastAnswered + 64);
+            Assert.True(content.AsSpan(block * Block, Block).SequenceEqual(Content(block, version)), $"block {block} is torn");
+            newest = Math.Max(newest, (int)version);
+        }
+
+        Assert.Empty(volume.Verify(null, None).Damages);
+        return newest;
     }
 }

@@ -185,26 +185,35 @@ internal sealed class Qemu : IAsyncDisposable
         ];
         foreach (var disk in options.Disks)
         {
-            var node = new JsonObject
-            {
-                ["driver"] = "nbd",
-                ["node-name"] = disk.Export,
-                ["server"] = new JsonObject { ["type"] = "unix", ["path"] = options.NbdSocket },
-                ["export"] = disk.Export,
-                ["reconnect-delay"] = disk.IsReadOnly ? ReadOnlyReconnectDelay : ReconnectDelay,
-                ["read-only"] = disk.IsReadOnly,
-                ["discard"] = "unmap",
-            };
-            if (!disk.IsReadOnly)
-            {
-                node["detect-zeroes"] = "unmap";
-            }
-
-            arguments.AddRange(["-blockdev", node.ToJsonString()]);
-            arguments.AddRange(["-device", $"virtio-blk-pci,drive={disk.Export},serial={disk.Serial},iothread=disks" + (disk.IsReadOnly ? "" : ",werror=stop,rerror=stop")]);
+            arguments.AddRange(DiskArguments(disk, options.NbdSocket));
         }
 
         return arguments;
+    }
+
+    /// <summary>A disk, for a QEMU that has an iothread named <c>disks</c>.</summary>
+    internal static string[] DiskArguments(GuestDisk disk, string nbdSocket)
+    {
+        var node = new JsonObject
+        {
+            ["driver"] = "nbd",
+            ["node-name"] = disk.Export,
+            ["server"] = new JsonObject { ["type"] = "unix", ["path"] = nbdSocket },
+            ["export"] = disk.Export,
+            ["reconnect-delay"] = disk.IsReadOnly ? ReadOnlyReconnectDelay : ReconnectDelay,
+            ["read-only"] = disk.IsReadOnly,
+            ["discard"] = "unmap",
+        };
+        if (!disk.IsReadOnly)
+        {
+            node["detect-zeroes"] = "unmap";
+        }
+
+        return
+        [
+            "-blockdev", node.ToJsonString(),
+            "-device", $"virtio-blk-pci,drive={disk.Export},serial={disk.Serial},iothread=disks" + (disk.IsReadOnly ? "" : ",werror=stop,rerror=stop"),
+        ];
     }
 }
 

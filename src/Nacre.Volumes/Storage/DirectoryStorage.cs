@@ -97,6 +97,8 @@ internal sealed class DirectoryStorage : IVolumeStorage
 
         public void SyncData() => NativeFile.SyncData(handle, name);
 
+        public void BeginWriteback(long offset, long length) => NativeFile.BeginWriteback(handle, offset, length);
+
         public void Allocate(long length) => NativeFile.Allocate(handle, name, length);
 
         public void Truncate(long length) => NativeFile.Truncate(handle, name, length);

@@ -49,6 +49,11 @@ internal interface IStorageFile : IDisposable
     /// <summary>Makes every write before this call durable.</summary>
     void SyncData();
 
+    /// <summary>Lets the disk begin with what was written there, so that a later <see cref="SyncData"/> waits for less. Promises nothing.</summary>
+    void BeginWriteback(long offset, long length)
+    {
+    }
+
     /// <summary>Extends the file to <paramref name="length"/> zero bytes with space reserved for them.</summary>
     void Allocate(long length);
 

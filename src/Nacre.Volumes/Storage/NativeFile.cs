@@ -82,6 +82,13 @@ internal static partial class NativeFile
     // A failed sync is never repeated: the kernel may have dropped the pages and would then report success.
     public static void SyncData(SafeFileHandle file, string name) => Check(DataSync(file), "fdatasync", name);
 
+    /// <summary>Starts to write a range back without waiting for it. A failure is left to the next sync, which reports it.</summary>
+    public static void BeginWriteback(SafeFileHandle file, long offset, long length)
+    {
+        const uint StartWriting = 2 /* SYNC_FILE_RANGE_WRITE */;
+        _ = SyncRange(file, offset, length, StartWriting);
+    }
+
     public static void Sync(SafeFileHandle file, string name) => Check(FullSync(file), "fsync", name);
 
     public static void Truncate(SafeFileHandle file, string name, long length) => Check(SetLength(file, length), "ftruncate", name);
@@ -157,6 +164,9 @@ internal static partial class NativeFile
 
     [LibraryImport("libc", EntryPoint = "fdatasync", SetLastError = true)]
     private static partial int DataSync(SafeFileHandle file);
+
+    [LibraryImport("libc", EntryPoint = "sync_file_range", SetLastError = true)]
+    private static partial int SyncRange(SafeFileHandle file, long offset, long length, uint flags);
 
     [LibraryImport("libc", EntryPoint = "fsync", SetLastError = true)]
     private static partial int FullSync(SafeFileHandle file);
