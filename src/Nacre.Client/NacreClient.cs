@@ -129,8 +129,12 @@ public sealed partial class NacreClient : IDisposable
         transport.GetAsync<IReadOnlyList<EntitledLivePc>>("v1/device/livepcs", cancellationToken);
 
     /// <summary>Takes a lease of a LivePC. Nothing of the grant is verified here.</summary>
-    public Task<LeaseGrant> TakeLeaseAsync(string livePc, int? installedVersion, CancellationToken cancellationToken = default) =>
-        transport.SendAsync<LeaseGrant>(HttpMethod.Post, $"v1/device/livepcs/{Escape(livePc)}/lease", new TakeLease(installedVersion), cancellationToken);
+    public Task<LeaseGrant> TakeLeaseAsync(string livePc, TakeLease request, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<LeaseGrant>(HttpMethod.Post, $"v1/device/livepcs/{Escape(livePc)}/lease", request, cancellationToken);
+
+    /// <summary>Tells how far this device's user layers of a LivePC have grown. Nothing of the answer is verified here.</summary>
+    public Task<SignedAnchors> StateAnchorsAsync(string livePc, StateAnchors anchors, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<SignedAnchors>(HttpMethod.Post, $"v1/device/livepcs/{Escape(livePc)}/anchors", anchors, cancellationToken);
 
     /// <summary>Closes the connections.</summary>
     public void Dispose() => transport.Dispose();

@@ -125,7 +125,9 @@ public sealed record EntitledLivePc(string Name, string Image, string Channel, i
 
 /// <summary>Asks for a lease.</summary>
 /// <param name="InstalledVersion">The release that the device has and may go on starting; null on an empty device.</param>
-public sealed record TakeLease(int? InstalledVersion);
+/// <param name="Nonce">At most 64 characters that the lease repeats, so that an older one can't be put in the answer's place.</param>
+/// <param name="Anchors">What the device knows of its user layers; null where it states nothing.</param>
+public sealed record TakeLease(int? InstalledVersion, string? Nonce = null, IReadOnlyList<StatedAnchor>? Anchors = null);
 
 /// <summary>A lease with what it opens.</summary>
 /// <param name="Lease">A <see cref="LeaseClaims"/> as compact JWS (ES256) by the server's lease key.</param>
@@ -143,7 +145,11 @@ public sealed record LeaseGrant(string Lease, IReadOnlyList<string> Manifests, s
 /// <param name="InstalledVersion">The older release that the device may go on starting, where it asked for one.</param>
 /// <param name="Iat">Issued at.</param>
 /// <param name="Exp">Ends at.</param>
-public sealed record LeaseClaims(string Sub, string User, string LivePc, string Image, int Version, int? InstalledVersion, long Iat, long Exp);
+/// <param name="Nonce">The request's.</param>
+/// <param name="Anchors">The newest states of this device's user layers that the server knows of.</param>
+public sealed record LeaseClaims(
+    string Sub, string User, string LivePc, string Image, int Version, int? InstalledVersion, long Iat, long Exp,
+    string? Nonce = null, IReadOnlyList<LayerAnchor>? Anchors = null);
 
 /// <summary>The secrets of a lease.</summary>
 /// <param name="Share">32 bytes, base64: the server's part of the key that opens the user's volumes; always the same for one device and LivePC.</param>
@@ -152,4 +158,48 @@ public sealed record LeaseKeys(string Share, IReadOnlyDictionary<string, string>
 {
     /// <summary>Without the secret.</summary>
     public override string ToString() => $"{nameof(LeaseKeys)} {{ Share = ***, ReleaseKeys = *** }}";
+}
+
+/// <summary>How far one of a device's user layers had durably grown: kept outside the device, it tells an older copy from the newest state.</summary>
+/// <param name="Layer">The layer's name.</param>
+/// <param name="Volume">Its volume's identity.</param>
+/// <param name="Epoch">1, and more each time that another state was put in the newest one's place on purpose.</param>
+/// <param name="Position">Grows with every change of the volume.</param>
+public sealed record LayerAnchor(string Layer, Guid Volume, int Epoch, long Position)
+{
+    /// <summary>Whether this is <paramref name="other"/>, or a state that grew out of it.</summary>
+    public bool IsAtLeast(LayerAnchor other)
+    {
+        ArgumentNullException.ThrowIfNull(other);
+        return Layer == other.Layer && Volume == other.Volume && Epoch == other.Epoch && Position >= other.Position;
+    }
+
+    /// <summary>For messages.</summary>
+    public override string ToString() => string.Create(System.Globalization.CultureInfo.InvariantCulture, $"position {Position} of volume {Volume} (epoch {Epoch})");
+}
+
+/// <summary>What a device says of one of its user layers.</summary>
+/// <param name="Anchor">Its newest state.</param>
+/// <param name="Replaces">The newest state that the device knew of when its user accepted another one in its place; null once the server has heard of it, and
+/// where there was no such thing.</param>
+public sealed record StatedAnchor(LayerAnchor Anchor, LayerAnchor? Replaces);
+
+/// <summary>Tells the server how far the user layers of a LivePC have grown.</summary>
+/// <param name="Nonce">At most 64 characters that the answer repeats.</param>
+/// <param name="Anchors">At most 16, one a layer.</param>
+public sealed record StateAnchors(string Nonce, IReadOnlyList<StatedAnchor> Anchors);
+
+/// <summary>The answer to <see cref="StateAnchors"/>.</summary>
+/// <param name="Anchors">An <see cref="AnchorClaims"/> as compact JWS (ES256) by the server's lease key.</param>
+public sealed record SignedAnchors(string Anchors);
+
+/// <summary>What the server knows of a device's user layers, whatever the device stated.</summary>
+/// <param name="Sub">The device.</param>
+/// <param name="LivePc">The LivePC.</param>
+/// <param name="Nonce">The request's.</param>
+/// <param name="Anchors">The newest states.</param>
+public sealed record AnchorClaims(string Sub, string LivePc, string Nonce, IReadOnlyList<LayerAnchor> Anchors)
+{
+    /// <summary>The <c>typ</c> of the signed claims.</summary>
+    public const string Type = "nacre-anchors+jwt";
 }

@@ -136,7 +136,7 @@ public static class ErrorCatalogue
     /// <summary>The key opens no key slot of the volume.</summary>
     public static readonly ErrorKind VolumeKeyWrong = new("E_VOLUME_KEY_WRONG", 403, ExitCode.Denied, "give the file with the key that the volume was made with");
     /// <summary>A volume is older than a state of it that is known.</summary>
-    public static readonly ErrorKind VolumeOutdated = new("E_VOLUME_OUTDATED", 409, ExitCode.NotAuthentic, "somebody put an old copy back: put the newest one in its place, or ask the help desk");
+    public static readonly ErrorKind VolumeOutdated = new("E_VOLUME_OUTDATED", 409, ExitCode.NotAuthentic, "put the newest copy of the layer's folder back in its place; where the older one is meant, 'nacre livepc start LIVEPC --accept-older-state' takes it");
     /// <summary>Another process has the volume open.</summary>
     public static readonly ErrorKind VolumeBusy = new("E_VOLUME_BUSY", 409, ExitCode.State, "stop the LivePC or the other 'nacre volume' command that uses it");
     /// <summary>A snapshot's name is taken, or there is none of that name.</summary>

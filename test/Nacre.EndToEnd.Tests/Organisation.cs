@@ -75,7 +75,9 @@ internal sealed class Organisation : IAsyncDisposable
 
         Administrator = new Shell(("NACRE_ADMIN_HOME", folder["admin"]));
         Directory.CreateDirectory(Runtime);
-        Device = new Shell(("NACRE_HOME", DeviceState), ("XDG_RUNTIME_DIR", Runtime), ("NACRE_ACCEL", "tcg"));
+
+        // Never this computer's own TPM.
+        Device = new Shell(("NACRE_HOME", DeviceState), ("XDG_RUNTIME_DIR", Runtime), ("NACRE_ACCEL", "tcg"), ("TPM2TOOLS_TCTI", "none"));
     }
 
     public string Url { get; }

@@ -113,7 +113,7 @@ public class DeviceTokenTests
         var revoked = await world.Admin.RevokeDeviceAsync(device.DeviceId);
         Assert.True(revoked.Revoked);
         await FailsAsync(ErrorCatalogue.DeviceRevoked, client.ListEntitledLivePcsAsync());
-        await FailsAsync(ErrorCatalogue.DeviceRevoked, client.TakeLeaseAsync("desk", null));
+        await FailsAsync(ErrorCatalogue.DeviceRevoked, client.TakeLeaseAsync("desk", new TakeLease(null)));
         var lines = (await world.Admin.GetAuditAsync()).Entries.Count;
         await world.Admin.RevokeDeviceAsync(device.DeviceId);
         Assert.Equal(lines, (await world.Admin.GetAuditAsync()).Entries.Count);

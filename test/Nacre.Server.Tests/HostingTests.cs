@@ -35,7 +35,7 @@ public class HostingTests
         var (device, key, client) = await world.EnrolAsync();
         var unused = await world.CodeAsync();
         await world.EntitleAsync();
-        var grant = await client.TakeLeaseAsync("desk", null);
+        var grant = await client.TakeLeaseAsync("desk", new TakeLease(null));
         var share = Convert.FromBase64String(key.DecryptKeys(grant.Keys).Share);
         var secrets = new[] { releaseKey, share }.SelectMany(bytes => new[]
         {

@@ -17,10 +17,10 @@ public class LeaseTests
         var (device, key, client) = await world.EnrolAsync();
         await world.EntitleAsync();
         Assert.Equal([new EntitledLivePc("desk", "debian", "stable", 1)], await client.ListEntitledLivePcsAsync());
-        var grant = await client.TakeLeaseAsync("desk", null);
+        var grant = await client.TakeLeaseAsync("desk", new TakeLease(null));
         var claims = Jws.VerifyClaims<LeaseClaims>(grant.Lease, device.LeaseKey, ErrorCatalogue.LeaseNotAuthentic, DeviceToken.LeaseType);
         var now = world.Time.GetUtcNow().ToUnixTimeSeconds();
-        Assert.Equal(new LeaseClaims(device.DeviceId, "ann", "desk", "debian", 1, null, now, now + (7 * 86400)), claims);
+        Assert.Equal(new LeaseClaims(device.DeviceId, "ann", "desk", "debian", 1, null, now, now + (7 * 86400)), claims with { Anchors = null });
         Assert.Equal(device.ReleaseKey, grant.ReleaseKey);
         var manifest = Jws.VerifyClaims<ReleaseManifest>(Assert.Single(grant.Manifests), grant.ReleaseKey!, ErrorCatalogue.ReleaseNotAuthentic);
         Assert.Equal(1, manifest.Version);
@@ -38,11 +38,11 @@ public class LeaseTests
         var (device, key, client) = await world.EnrolAsync();
         var (_, otherKey, other) = await world.EnrolAsync();
         await world.EntitleAsync();
-        var share = key.DecryptKeys((await client.TakeLeaseAsync("desk", null)).Keys).Share;
-        Assert.NotEqual(share, otherKey.DecryptKeys((await other.TakeLeaseAsync("desk", null)).Keys).Share);
+        var share = key.DecryptKeys((await client.TakeLeaseAsync("desk", new TakeLease(null))).Keys).Share;
+        Assert.NotEqual(share, otherKey.DecryptKeys((await other.TakeLeaseAsync("desk", new TakeLease(null))).Keys).Share);
         await world.StartAgainAsync();
         using var again = world.As(device, key);
-        var grant = await again.TakeLeaseAsync("desk", 1);
+        var grant = await again.TakeLeaseAsync("desk", new TakeLease(1));
         Assert.Equal(share, key.DecryptKeys(grant.Keys).Share);
         Jws.Verify(grant.Lease, device.LeaseKey, ErrorCatalogue.LeaseNotAuthentic);
     }
@@ -55,14 +55,14 @@ public class LeaseTests
         await world.PublishAsync(2);
         var (device, key, client) = await world.EnrolAsync();
         await world.EntitleAsync();
-        var grant = await client.TakeLeaseAsync("desk", 1);
+        var grant = await client.TakeLeaseAsync("desk", new TakeLease(1));
         Assert.Equal(2, grant.Manifests.Count);
         Assert.Equal(1, Jws.VerifyClaims<LeaseClaims>(grant.Lease, device.LeaseKey, ErrorCatalogue.LeaseNotAuthentic).InstalledVersion);
         Assert.Equal(first, Convert.FromBase64String(key.DecryptKeys(grant.Keys).ReleaseKeys["1"]));
-        await FailsAsync(ErrorCatalogue.NotFound, client.TakeLeaseAsync("desk", 9));
-        await FailsAsync(ErrorCatalogue.RequestInvalid, client.TakeLeaseAsync("desk", 0));
+        await FailsAsync(ErrorCatalogue.NotFound, client.TakeLeaseAsync("desk", new TakeLease(9)));
+        await FailsAsync(ErrorCatalogue.RequestInvalid, client.TakeLeaseAsync("desk", new TakeLease(0)));
         await world.Admin.MoveChannelAsync("debian", "stable", 1);
-        grant = await client.TakeLeaseAsync("desk", 2);
+        grant = await client.TakeLeaseAsync("desk", new TakeLease(2));
         var claims = Jws.VerifyClaims<LeaseClaims>(grant.Lease, device.LeaseKey, ErrorCatalogue.LeaseNotAuthentic);
         Assert.Equal((1, null), (claims.Version, claims.InstalledVersion));
         Assert.Equal(["1"], key.DecryptKeys(grant.Keys).ReleaseKeys.Keys);
@@ -77,14 +77,14 @@ public class LeaseTests
         await world.CodeAsync("ann");
         await world.EntitleAsync();
         Assert.Empty(await client.ListEntitledLivePcsAsync());
-        var there = await FailsAsync(ErrorCatalogue.NotEntitled, client.TakeLeaseAsync("desk", null));
-        var missing = await FailsAsync(ErrorCatalogue.NotEntitled, client.TakeLeaseAsync("none", null));
+        var there = await FailsAsync(ErrorCatalogue.NotEntitled, client.TakeLeaseAsync("desk", new TakeLease(null)));
+        var missing = await FailsAsync(ErrorCatalogue.NotEntitled, client.TakeLeaseAsync("none", new TakeLease(null)));
         Assert.Equal(there.Message, missing.Message);
         Assert.Equal(0L, Sql.Scalar(world, "SELECT COUNT(*) FROM Shares"));
         await world.Admin.EntitleAsync("desk", "bob");
-        await client.TakeLeaseAsync("desk", null);
+        await client.TakeLeaseAsync("desk", new TakeLease(null));
         await world.Admin.RemoveEntitlementAsync("desk", "bob");
-        await FailsAsync(ErrorCatalogue.NotEntitled, client.TakeLeaseAsync("desk", null));
+        await FailsAsync(ErrorCatalogue.NotEntitled, client.TakeLeaseAsync("desk", new TakeLease(null)));
     }
 
     [Fact]
@@ -95,7 +95,7 @@ public class LeaseTests
         var (_, _, client) = await world.EnrolAsync();
         await world.EntitleAsync();
         Assert.Null(Assert.Single(await client.ListEntitledLivePcsAsync()).Version);
-        await FailsAsync(ErrorCatalogue.ChannelEmpty, client.TakeLeaseAsync("desk", null));
+        await FailsAsync(ErrorCatalogue.ChannelEmpty, client.TakeLeaseAsync("desk", new TakeLease(null)));
     }
 
     [Fact]

@@ -14,6 +14,10 @@ internal static class LivePcCommands
     private static readonly Option<int?> Processors = new("--processors") { Description = "The guest's processors (default: the host's, at most 4)" };
     private static readonly Option<int?> Minutes = new("--timeout") { Description = "Minutes that the guest may take to start (default: 15)" };
     private static readonly Option<bool> NoFetch = new("--no-fetch") { Description = "Do not fetch the rest of the release once the guest is up" };
+    private static readonly Option<bool> AcceptOlder = new("--accept-older-state")
+    {
+        Description = "Start although a layer of the user's is older than its newest known state (E_VOLUME_OUTDATED): what was written since is lost, and the server notes it",
+    };
 
     public static Command Create() => new("livepc", "Run LivePCs on this device, and define them on the server")
     {
@@ -54,7 +58,7 @@ internal static class LivePcCommands
 
     private static Command Start()
     {
-        var command = new Command("start", "Start a LivePC: it streams in at the first start, and works offline once it is complete") { Name, Memory, Processors, Minutes, NoFetch };
+        var command = new Command("start", "Start a LivePC: it streams in at the first start, and works offline once it is complete") { Name, Memory, Processors, Minutes, NoFetch, AcceptOlder };
         command.SetAction((parsed, cancellationToken) => StartAsync(Player(), parsed, cancellationToken));
         return command;
     }
@@ -76,10 +80,20 @@ internal static class LivePcCommands
             command.Add("--no-fetch");
         }
 
+        if (parsed.GetValue(AcceptOlder))
+        {
+            command.Add("--accept-older-state");
+        }
+
         var status = await Terminal.ProgressAsync($"starting {name}", report =>
             player.StartAsync(name, command, new Reporter<LivePcStatus>(status => report(double.NaN, Words(status))), cancellationToken));
         Terminal.Result(status, () =>
         {
+            foreach (var older in status.AcceptedOlder)
+            {
+                Terminal.Line($"accepted as the newest state from now on: {older}");
+            }
+
             if (status.Adopted)
             {
                 Terminal.Line(string.Create(CultureInfo.InvariantCulture,
@@ -140,7 +154,7 @@ internal static class LivePcCommands
                     Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"lease until {ends:yyyy-MM-dd HH:mm} UTC{(status.Offline ? ", taken offline" : "")}"));
                 }
 
-                if (status.Problem is { } problem)
+                foreach (var problem in new[] { status.Problem, status.FreshnessProblem }.OfType<string>())
                 {
                     Terminal.Line($"problem: {problem}");
                 }

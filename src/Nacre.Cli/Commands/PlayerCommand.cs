@@ -21,14 +21,21 @@ internal static partial class PlayerCommand
         var processors = new Option<int?>("--processors");
         var minutes = new Option<int?>("--timeout");
         var noFetch = new Option<bool>("--no-fetch");
-        var command = new Command("player", "Run one LivePC in this process (used by 'nacre livepc start')") { name, memory, processors, minutes, noFetch };
+        var acceptOlder = new Option<bool>("--accept-older-state");
+        var command = new Command("player", "Run one LivePC in this process (used by 'nacre livepc start')") { name, memory, processors, minutes, noFetch, acceptOlder };
         command.Hidden = true;
         command.SetAction(async (parsed, cancellationToken) =>
         {
             // A session of its own: Ctrl-C in the terminal that started it, or its closing, does not end the LivePC.
             _ = SetSession();
             using var terminating = PosixSignalRegistration.Create(PosixSignal.SIGHUP, context => context.Cancel = true);
-            var options = new SessionOptions { Memory = parsed.GetValue(memory), Processors = parsed.GetValue(processors), FetchRest = !parsed.GetValue(noFetch) };
+            var options = new SessionOptions
+            {
+                Memory = parsed.GetValue(memory),
+                Processors = parsed.GetValue(processors),
+                FetchRest = !parsed.GetValue(noFetch),
+                AcceptOlderState = parsed.GetValue(acceptOlder),
+            };
             if (parsed.GetValue(minutes) is { } limit)
             {
                 options = options with { StartLimit = TimeSpan.FromMinutes(limit) };

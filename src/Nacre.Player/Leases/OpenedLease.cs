@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Player.Devices;
 using Nacre.Player.LivePcs;
@@ -11,9 +12,10 @@ internal sealed class OpenedLease
     private readonly LeaseKeys keys;
     private readonly IReadOnlyDictionary<int, (ReleaseManifest Manifest, string Signed)> manifests;
 
-    private OpenedLease(LeaseClaims claims, LeaseKeys keys, IReadOnlyDictionary<int, (ReleaseManifest, string)> manifests, NacreException? offline)
+    private OpenedLease(LeaseClaims claims, LeaseKeys keys, IReadOnlyDictionary<int, (ReleaseManifest, string)> manifests, bool isNew, NacreException? offline)
     {
         Claims = claims;
+        IsNew = isNew;
         this.keys = keys;
         this.manifests = manifests;
         OfflineBecause = offline;
@@ -21,27 +23,42 @@ internal sealed class OpenedLease
 
     public LeaseClaims Claims { get; }
 
+    /// <summary>Whether the server granted it just now, as the answer to this device's request; else it was kept.</summary>
+    public bool IsNew { get; }
+
     /// <summary>Why the kept lease was used instead of a new one; null where the server granted this one just now.</summary>
     public NacreException? OfflineBecause { get; }
 
     public DateTimeOffset Ends => DateTimeOffset.FromUnixTimeSeconds(Claims.Exp);
 
     /// <summary>Takes a lease from the server; where that can't be reached, uses the one that was kept.</summary>
+    /// <param name="identity">This device.</param>
+    /// <param name="folder">The LivePC.</param>
+    /// <param name="installedVersion">The release that is installed.</param>
+    /// <param name="anchors">What this device states of its layers; null: nothing.</param>
+    /// <param name="time">The clock.</param>
+    /// <param name="cancellationToken">Stops.</param>
     /// <exception cref="NacreException">LeaseExpired, LeaseNotAuthentic, ReleaseNotAuthentic, NotEntitled, DeviceRevoked, ServerUnreachable (no lease kept).</exception>
     public static async Task<OpenedLease> TakeAsync(
-        EnrolledIdentity identity, LivePcFolder folder, int? installedVersion, TimeProvider time, CancellationToken cancellationToken)
+        EnrolledIdentity identity, LivePcFolder folder, int? installedVersion, IReadOnlyList<StatedAnchor>? anchors, TimeProvider time, CancellationToken cancellationToken)
     {
         NacreException offline;
         try
         {
             using var client = identity.Connect();
-            var grant = await client.TakeLeaseAsync(folder.Name, installedVersion, cancellationToken).ConfigureAwait(false);
+            var request = new TakeLease(installedVersion, Nonce(), anchors);
+            var grant = await client.TakeLeaseAsync(folder.Name, request, cancellationToken).ConfigureAwait(false);
             if (grant.ReleaseKey is { } releaseKey)
             {
                 identity.LearnReleaseKey(releaseKey);
             }
 
-            var lease = Open(grant, identity, folder.Name, time, null);
+            var lease = Open(grant, identity, folder.Name, time, isNew: true, null);
+            if (lease.Claims.Nonce != request.Nonce)
+            {
+                throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, "the lease answers another request: somebody put an older one in the answer's place");
+            }
+
             folder.Create();
             folder.Grant = grant;
             return lease;
@@ -51,7 +68,7 @@ internal sealed class OpenedLease
             offline = exception;
         }
 
-        return folder.Grant is { } kept ? Open(kept, identity, folder.Name, time, offline) : throw offline;
+        return folder.Grant is { } kept ? Open(kept, identity, folder.Name, time, isNew: false, offline) : throw offline;
     }
 
     /// <summary>The lease that was kept, without asking the server; null where there is none that holds now.</summary>
@@ -59,12 +76,26 @@ internal sealed class OpenedLease
     {
         try
         {
-            return folder.Grant is { } kept ? Open(kept, identity, folder.Name, time, null) : null;
+            return folder.Grant is { } kept ? Open(kept, identity, folder.Name, time, isNew: false, null) : null;
         }
         catch (NacreException)
         {
             return null;
         }
+    }
+
+    /// <summary>Tells the server how far the layers have grown.</summary>
+    /// <returns>What the server knows then.</returns>
+    /// <exception cref="NacreException">ServerUnreachable, LeaseNotAuthentic, NotEntitled, DeviceRevoked.</exception>
+    public static async Task<IReadOnlyList<LayerAnchor>> StateAnchorsAsync(
+        EnrolledIdentity identity, NacreClient client, string livePc, IReadOnlyList<StatedAnchor> anchors, CancellationToken cancellationToken)
+    {
+        var statement = new StateAnchors(Nonce(), anchors);
+        var answer = await client.StateAnchorsAsync(livePc, statement, cancellationToken).ConfigureAwait(false);
+        var claims = Jws.VerifyClaims<AnchorClaims>(answer.Anchors, identity.Record.LeaseKey, ErrorCatalogue.LeaseNotAuthentic, AnchorClaims.Type);
+        return claims.Sub == identity.Record.DeviceId && claims.LivePc == livePc && claims.Nonce == statement.Nonce
+            ? claims.Anchors
+            : throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, "what the server knows of the layers is the answer to another request");
     }
 
     /// <summary>Whether this lease lets the device start that release.</summary>
@@ -95,7 +126,9 @@ internal sealed class OpenedLease
         }
     }
 
-    private static OpenedLease Open(LeaseGrant untrustedGrant, EnrolledIdentity identity, string livePc, TimeProvider time, NacreException? offline)
+    private static string Nonce() => RandomNumberGenerator.GetHexString(32, lowercase: true);
+
+    private static OpenedLease Open(LeaseGrant untrustedGrant, EnrolledIdentity identity, string livePc, TimeProvider time, bool isNew, NacreException? offline)
     {
         var claims = Jws.VerifyClaims<LeaseClaims>(untrustedGrant.Lease, identity.Record.LeaseKey, ErrorCatalogue.LeaseNotAuthentic, DeviceToken.LeaseType);
         if (claims.Sub != identity.Record.DeviceId || claims.LivePc != livePc)
@@ -119,7 +152,7 @@ internal sealed class OpenedLease
             manifests[manifest.Version] = (manifest, untrustedManifest);
         }
 
-        return new OpenedLease(claims, keys, manifests, offline);
+        return new OpenedLease(claims, keys, manifests, isNew, offline);
     }
 
     /// <summary>Verifies a manifest against the organisation's key.</summary>

@@ -58,6 +58,9 @@ internal sealed class LivePcFolder
         set => DurableFile.WriteJson(GrantPath, value!);
     }
 
+    /// <summary>What is known of the newest states of its user layers.</summary>
+    public string Anchors => Path.Combine(Root, "anchors");
+
     /// <summary>The signed manifest of the release that starts; null before the first start.</summary>
     public string? InstalledManifest
     {

@@ -195,7 +195,7 @@ public sealed class LivePcPlayer
         using var identity = EnrolledIdentity.Open(paths);
         var folder = new LivePcFolder(paths, name);
         var installed = Installed(folder, identity)?.Version;
-        var lease = await OpenedLease.TakeAsync(identity, folder, installed, time, cancellationToken).ConfigureAwait(false);
+        var lease = await OpenedLease.TakeAsync(identity, folder, installed, null, time, cancellationToken).ConfigureAwait(false);
         if (lease.OfflineBecause is { } offline)
         {
             throw offline;

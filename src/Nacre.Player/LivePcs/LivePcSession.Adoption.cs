@@ -2,6 +2,7 @@ using System.Net.Sockets;
 using System.Text.Json;
 using Nacre.Contracts;
 using Nacre.Nbd;
+using Nacre.Player.Anchors;
 using Nacre.Player.Devices;
 using Nacre.Player.Leases;
 using Nacre.Player.Machines;
@@ -31,14 +32,18 @@ public sealed partial class LivePcSession
             var (process, record) = Require(leftOver);
             using var identity = EnrolledIdentity.Open(paths);
             using var client = identity.Connect();
-            var lease = await TakeLeaseAsync(identity, record, limit.Token).ConfigureAwait(false);
+            var anchors = await LoadAnchorsAsync(identity, client).ConfigureAwait(false);
+            var lease = await TakeLeaseAsync(identity, anchors, record, limit.Token).ConfigureAwait(false);
             using var cache = new SegmentCache(paths.Segments);
             Report(LivePcPhase.Release, $"opening release {record.Version} of {lease.Claims.Image}");
             await OpenReaderAsync(lease, lease.Release(record.Version).Manifest, cache, client, limit.Token).ConfigureAwait(false);
             Report(LivePcPhase.Volumes, "opening the guest's layers again");
             await using var volumes = new OpenVolumes();
-            OpenUserLayers(volumes, lease, identity);
+
+            // Not what is accepted at a start: this guest knows the newer state.
+            await OpenUserLayersAsync(volumes, lease, identity, anchors, acceptOlder: false).ConfigureAwait(false);
             volumes.Resume(Scratch, folder.Volume(Scratch), folder.ScratchKey);
+            await using var keeping = await anchors.BeginAsync().ConfigureAwait(false);
             await using var nbd = NbdServer.Start(folder.NbdSocket, volumes.Exports);
             Report(LivePcPhase.Booting, "connecting to the guest");
             qmp = await ReachAsync(process, limit.Token).ConfigureAwait(false);
@@ -81,13 +86,13 @@ public sealed partial class LivePcSession
     }
 
     /// <summary>The lease under which the machine was started still serves, as it did for the player that was killed; else the server is asked.</summary>
-    private async Task<OpenedLease> TakeLeaseAsync(EnrolledIdentity identity, MachineRecord record, CancellationToken cancellationToken)
+    private async Task<OpenedLease> TakeLeaseAsync(EnrolledIdentity identity, AnchorKeeper anchors, MachineRecord record, CancellationToken cancellationToken)
     {
         bool Covers(OpenedLease lease) => lease.Covers(record.Version) && MachineRecord.DigestOf(lease.Release(record.Version).Signed) == record.Release;
         var lease = OpenedLease.TryOpenKept(identity, folder, time);
         if (lease is null || !Covers(lease))
         {
-            lease = await OpenedLease.TakeAsync(identity, folder, record.Version, time, cancellationToken).ConfigureAwait(false);
+            lease = await OpenedLease.TakeAsync(identity, folder, record.Version, anchors.Statements, time, cancellationToken).ConfigureAwait(false);
         }
 
         if (!Covers(lease))

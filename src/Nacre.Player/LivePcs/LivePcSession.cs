@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Nbd;
+using Nacre.Player.Anchors;
 using Nacre.Player.Devices;
 using Nacre.Player.Leases;
 using Nacre.Player.Machines;
@@ -26,6 +27,9 @@ public sealed record SessionOptions
 
     /// <summary>Whether the rest of the release is fetched once the guest is up.</summary>
     public bool FetchRest { get; init; } = true;
+
+    /// <summary>Whether layers that are older than their newest known state are opened even so, and count as the newest from then on.</summary>
+    public bool AcceptOlderState { get; init; }
 }
 
 /// <summary>
@@ -122,13 +126,15 @@ public sealed partial class LivePcSession : IDisposable
     {
         using var identity = EnrolledIdentity.Open(paths);
         using var client = identity.Connect();
-        var lease = await TakeLeaseAsync(identity).ConfigureAwait(false);
+        var anchors = await LoadAnchorsAsync(identity, client).ConfigureAwait(false);
+        var lease = await TakeLeaseAsync(identity, anchors).ConfigureAwait(false);
         using var cache = new SegmentCache(paths.Segments);
         var (kernel, initramfs, commandLine) = await OpenReleaseAsync(lease, cache, client).ConfigureAwait(false);
         using (kernel)
         using (initramfs)
         {
-            await using var volumes = await OpenVolumesAsync(lease, identity).ConfigureAwait(false);
+            await using var volumes = await OpenVolumesAsync(lease, identity, anchors).ConfigureAwait(false);
+            await using var keeping = await anchors.BeginAsync().ConfigureAwait(false);
             await using var nbd = NbdServer.Start(folder.NbdSocket, volumes.Exports);
             Report(LivePcPhase.Accelerator, "choosing the accelerator");
             var accelerator = await Accelerator.ChooseAsync(
@@ -160,13 +166,24 @@ public sealed partial class LivePcSession : IDisposable
         }
     }
 
-    private async Task<OpenedLease> TakeLeaseAsync(EnrolledIdentity identity)
+    private async Task<AnchorKeeper> LoadAnchorsAsync(EnrolledIdentity identity, NacreClient client)
+    {
+        var tpm = await TpmCounter.FindAsync(identity.Record.DeviceId, folder.Name, stopping.Token).ConfigureAwait(false);
+        var anchors = new AnchorKeeper(
+            new AnchorFile(folder, identity), tpm,
+            (statements, cancellationToken) => OpenedLease.StateAnchorsAsync(identity, client, folder.Name, statements, cancellationToken),
+            problem => Change(now => now with { FreshnessProblem = problem }), time);
+        await anchors.LoadAsync(stopping.Token).ConfigureAwait(false);
+        return anchors;
+    }
+
+    private async Task<OpenedLease> TakeLeaseAsync(EnrolledIdentity identity, AnchorKeeper anchors)
     {
         Report(LivePcPhase.Lease, "taking a lease");
         var installed = folder.InstalledManifest is { } signed && identity.Record.ReleaseKey is { } key
             ? Jws.VerifyClaims<ReleaseManifest>(signed, key, ErrorCatalogue.ReleaseNotAuthentic, ReleaseManifest.Type).Version
             : (int?)null;
-        var lease = await OpenedLease.TakeAsync(identity, folder, installed, time, stopping.Token).ConfigureAwait(false);
+        var lease = await OpenedLease.TakeAsync(identity, folder, installed, anchors.Statements, time, stopping.Token).ConfigureAwait(false);
         // A channel that was moved back takes the newer release away: what the lease does not cover does not start.
         Note(lease, installed is { } version && lease.Covers(version) ? version : lease.Claims.Version);
         return lease;
@@ -205,13 +222,13 @@ public sealed partial class LivePcSession : IDisposable
         return reader;
     }
 
-    private async Task<OpenVolumes> OpenVolumesAsync(OpenedLease lease, EnrolledIdentity identity)
+    private async Task<OpenVolumes> OpenVolumesAsync(OpenedLease lease, EnrolledIdentity identity, AnchorKeeper anchors)
     {
         Report(LivePcPhase.Volumes, "opening the user's layers");
         var volumes = new OpenVolumes();
         try
         {
-            OpenUserLayers(volumes, lease, identity);
+            await OpenUserLayersAsync(volumes, lease, identity, anchors, options.AcceptOlderState).ConfigureAwait(false);
             var clean = Stopwatch.StartNew();
             volumes.Renew(Scratch, folder.Volume(Scratch), 32 * GiB, folder.ScratchKey);
             Change(now => now with { RejuvenationMilliseconds = clean.Elapsed.TotalMilliseconds });
@@ -224,16 +241,24 @@ public sealed partial class LivePcSession : IDisposable
         }
     }
 
-    private void OpenUserLayers(OpenVolumes volumes, OpenedLease lease, EnrolledIdentity identity)
+    private async Task OpenUserLayersAsync(OpenVolumes volumes, OpenedLease lease, EnrolledIdentity identity, AnchorKeeper anchors, bool acceptOlder)
     {
         volumes.Add("system", new ReleaseVolume(reader!, "system"));
+        anchors.Hear(lease.Claims.Anchors ?? [], lease.IsNew);
         var slotKey = lease.SlotKey(identity);
-        foreach (var (layer, size) in UserLayers)
+        try
         {
-            volumes.Open(layer, folder.Volume(layer), size, slotKey);
+            foreach (var (layer, size) in UserLayers)
+            {
+                await anchors.OpenAsync(layer, newest => volumes.Open(layer, folder.Volume(layer), size, slotKey, newest), acceptOlder).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            CryptographicOperations.ZeroMemory(slotKey);
         }
 
-        CryptographicOperations.ZeroMemory(slotKey);
+        Change(now => now with { AcceptedOlder = anchors.Accepted });
     }
 
     private MachineOptions Machine(string accelerator, string kernel, string initramfs, string commandLine)

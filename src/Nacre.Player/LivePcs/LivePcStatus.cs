@@ -105,6 +105,12 @@ public sealed record LivePcStatus
     /// <summary>Bytes fetched from the origin until the agent's first answer.</summary>
     public long? BytesToAgent { get; init; }
 
+    /// <summary>What is wrong with the age of the user's layers, for a person.</summary>
+    public string? FreshnessProblem { get; init; }
+
+    /// <summary>The layers that were older than their newest known state at this start, and accepted on purpose; in words.</summary>
+    public IReadOnlyList<string> AcceptedOlder { get; init; } = [];
+
     /// <summary>What is wrong, for a person: why the release can't be completed now, where it can't.</summary>
     public string? Problem { get; init; }
 }

@@ -21,9 +21,17 @@ internal sealed class OpenVolumes : IAsyncDisposable
     }
 
     /// <summary>Opens one of the user's layers; made at the first start.</summary>
-    public void Open(string layer, string directory, long size, byte[] slotKey) => Add(layer, () => Directory.Exists(directory)
-        ? Volume.Open(directory, slotKey)
-        : Volume.Create(directory, new VolumeOptions { Size = size }, slotKey));
+    /// <param name="layer">The layer.</param>
+    /// <param name="directory">Its volume's folder.</param>
+    /// <param name="size">The size of a new volume.</param>
+    /// <param name="slotKey">Its key.</param>
+    /// <param name="newest">What it must not be older than; null where nothing is known, or anything is accepted.</param>
+    /// <exception cref="NacreException">VolumeOutdated, and whatever keeps the volume from being opened.</exception>
+    public Volume Open(string layer, string directory, long size, byte[] slotKey, VolumeAnchor? newest) => Add(layer, () => Directory.Exists(directory)
+        ? Volume.Open(directory, slotKey, new VolumeOptions { Anchor = newest })
+        : newest is not { } gone
+        ? Volume.Create(directory, new VolumeOptions { Size = size }, slotKey)
+        : throw new VolumeException(VolumeErrorKind.Outdated, $"the volume {gone.VolumeId}, which was at {gone.Position}, is gone"));
 
     /// <summary>Puts a layer back to blank: a new volume under a new key that only memory holds. What was there before is noise.</summary>
     public void Renew(string layer, string directory, long size, ScratchKey key)
@@ -67,11 +75,13 @@ internal sealed class OpenVolumes : IAsyncDisposable
         }
     }
 
-    private void Add(string layer, Func<Volume> open)
+    private Volume Add(string layer, Func<Volume> open)
     {
         try
         {
-            Add(layer, open());
+            var volume = open();
+            Add(layer, volume);
+            return volume;
         }
         catch (VolumeException exception)
         {

@@ -4,7 +4,7 @@ using Nacre.Contracts;
 
 namespace Nacre.Server;
 
-/// <summary>The server's key for leases: made at the first start, encrypted in the database.</summary>
+/// <summary>The server's key for leases, and for what it says of anchors: made at the first start, encrypted in the database.</summary>
 internal sealed class LeaseSigner(SecretBox secrets) : IDisposable
 {
     private const string Setting = "lease-key";
@@ -36,13 +36,18 @@ internal sealed class LeaseSigner(SecretBox secrets) : IDisposable
         PublicKey = PublicKeys.From(key);
     }
 
-    public string Sign(LeaseClaims claims)
+    public string Sign(LeaseClaims claims) => Sign(claims, DeviceToken.LeaseType);
+
+    public string Sign(AnchorClaims claims) => Sign(claims, AnchorClaims.Type);
+
+    public void Dispose() => key?.Dispose();
+
+    private string Sign<T>(T claims, string type)
+        where T : class
     {
         lock (gate) // the framework's keys are not for several threads at once
         {
-            return Jws.SignClaims(claims, key ?? throw new InvalidOperationException("the server has not started"), DeviceToken.LeaseType);
+            return Jws.SignClaims(claims, key ?? throw new InvalidOperationException("the server has not started"), type);
         }
     }
-
-    public void Dispose() => key?.Dispose();
 }

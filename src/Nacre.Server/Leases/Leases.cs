@@ -42,12 +42,16 @@ internal static class LeaseErrors
 
     public static Failure ChannelEmpty(string image, string channel) => new(ErrorCatalogue.ChannelEmpty, $"channel '{channel}' of '{image}' has no release yet");
 
+    public static Failure NonceInvalid { get; } = new(ErrorCatalogue.RequestInvalid, "'nonce' must have 1 to 64 printable characters");
+
     public static Failure NoInstalledVersion { get; } = new(ErrorCatalogue.NotFound, "there is no release of the installed version");
 }
 
 internal sealed class Leases(
-    NacreDatabase database, AuditTrail audit, SecretBox secrets, LeaseSigner signer, ServerOptions options, TimeProvider time)
+    NacreDatabase database, AuditTrail audit, Anchors anchors, SecretBox secrets, LeaseSigner signer, ServerOptions options, TimeProvider time)
 {
+    private const int LongestNonce = 64;
+
     public async Task<IReadOnlyList<EntitledLivePc>> ListAsync(string deviceId, CancellationToken cancellationToken)
     {
         var rows =
@@ -68,6 +72,11 @@ internal sealed class Leases(
             return new Failure(ErrorCatalogue.RequestInvalid, "'installedVersion' must be 1 or more");
         }
 
+        if (untrusted.Nonce is { } nonce && !Text.IsLabel(nonce, LongestNonce))
+        {
+            return LeaseErrors.NonceInvalid;
+        }
+
         await using var transaction = await database.BeginWriteAsync(cancellationToken);
         var device = await database.Devices.AsNoTracking().SingleAsync(row => row.Id == deviceId, cancellationToken);
         if (device.RevokedAt is not null)
@@ -75,8 +84,7 @@ internal sealed class Leases(
             return DeviceErrors.Revoked; // revoked since the token was checked
         }
 
-        var livePc = await database.LivePcs.AsNoTracking().SingleOrDefaultAsync(
-            row => row.Name == untrustedName && database.Entitlements.Any(one => one.LivePc == row.Name && one.User == device.User), cancellationToken);
+        var livePc = await FindAsync(untrustedName, device.User, cancellationToken);
         if (livePc is null)
         {
             return LeaseErrors.NotEntitled;
@@ -99,32 +107,71 @@ internal sealed class Leases(
         }
 
         releases.RemoveAll(row => row.Version != channel.Version && row.Version != installed);
-        var grant = await GrantAsync(device, livePc, channel.Version, installed, releases, cancellationToken);
+        var known = await anchors.StateAsync(device.Id, livePc.Name, untrusted.Anchors, cancellationToken);
+        if (known.Failure is { } failure)
+        {
+            return failure;
+        }
+
+        var now = DateTimeOffset.FromUnixTimeSeconds(time.GetUtcNow().ToUnixTimeSeconds());
+        var claims = new LeaseClaims(
+            device.Id, device.User, livePc.Name, livePc.Image, channel.Version, installed, now.ToUnixTimeSeconds(), (now + options.LeaseDuration).ToUnixTimeSeconds(),
+            untrusted.Nonce, known.Value);
+        var grant = await GrantAsync(device, claims, releases, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         return grant;
     }
 
-    private async Task<LeaseGrant> GrantAsync(
-        DeviceRow device, LivePcRow livePc, int version, int? installed, List<ReleaseRow> releases, CancellationToken cancellationToken)
+    /// <summary>Takes what the device says of its layers, and answers with what is known of them.</summary>
+    public async Task<Result<SignedAnchors>> StateAnchorsAsync(string deviceId, string untrustedName, StateAnchors untrusted, CancellationToken cancellationToken)
     {
-        var now = DateTimeOffset.FromUnixTimeSeconds(time.GetUtcNow().ToUnixTimeSeconds());
-        var expires = now + options.LeaseDuration;
-        var share = await ShareAsync(device.Id, livePc.Name, cancellationToken);
+        if (!Text.IsLabel(untrusted.Nonce, LongestNonce))
+        {
+            return LeaseErrors.NonceInvalid;
+        }
+
+        await using var transaction = await database.BeginWriteAsync(cancellationToken);
+        var device = await database.Devices.AsNoTracking().SingleAsync(row => row.Id == deviceId, cancellationToken);
+        if (device.RevokedAt is not null)
+        {
+            return DeviceErrors.Revoked;
+        }
+
+        if (await FindAsync(untrustedName, device.User, cancellationToken) is not { } livePc)
+        {
+            return LeaseErrors.NotEntitled;
+        }
+
+        var known = await anchors.StateAsync(device.Id, livePc.Name, untrusted.Anchors, cancellationToken);
+        if (known.Failure is { } failure)
+        {
+            return failure;
+        }
+
+        await transaction.CommitAsync(cancellationToken);
+        return new SignedAnchors(signer.Sign(new AnchorClaims(device.Id, livePc.Name, untrusted.Nonce, known.Value)));
+    }
+
+    private Task<LivePcRow?> FindAsync(string untrustedName, string user, CancellationToken cancellationToken) => database.LivePcs.AsNoTracking().SingleOrDefaultAsync(
+        row => row.Name == untrustedName && database.Entitlements.Any(one => one.LivePc == row.Name && one.User == user), cancellationToken);
+
+    private async Task<LeaseGrant> GrantAsync(DeviceRow device, LeaseClaims claims, List<ReleaseRow> releases, CancellationToken cancellationToken)
+    {
+        var expires = DateTimeOffset.FromUnixTimeSeconds(claims.Exp);
+        var share = await ShareAsync(device.Id, claims.LivePc, cancellationToken);
         var keys = new LeaseKeys(Convert.ToBase64String(share), releases.ToDictionary(
             row => row.Version.ToString(System.Globalization.CultureInfo.InvariantCulture), row => Convert.ToBase64String(row.RevealKey(secrets))));
-        var claims = new LeaseClaims(
-            device.Id, device.User, livePc.Name, livePc.Image, version, installed, now.ToUnixTimeSeconds(), expires.ToUnixTimeSeconds());
         database.Leases.Add(new LeaseRow
         {
             Id = Text.RandomId(),
             DeviceId = device.Id,
-            LivePc = livePc.Name,
-            Version = version,
-            InstalledVersion = installed,
-            IssuedAt = now,
+            LivePc = claims.LivePc,
+            Version = claims.Version,
+            InstalledVersion = claims.InstalledVersion,
+            IssuedAt = DateTimeOffset.FromUnixTimeSeconds(claims.Iat),
             ExpiresAt = expires,
         });
-        await audit.AppendAsync("device:" + device.Id, "lease.grant", livePc.Name, $"version {version} until {expires:u}", cancellationToken);
+        await audit.AppendAsync("device:" + device.Id, "lease.grant", claims.LivePc, $"version {claims.Version} until {expires:u}", cancellationToken);
         return new LeaseGrant(
             signer.Sign(claims), releases.ConvertAll(row => row.Manifest), Encrypt(keys, device.PublicKey), await SigningKey.FindAsync(database, cancellationToken));
     }
@@ -161,6 +208,10 @@ internal static class LeaseEndpoints
                 (await leases.TakeAsync(Id(caller), name, body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("TakeLease").WithSummary("The permission to open a LivePC for some days, with the keys that open it.")
             .Produces<LeaseGrant>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotEntitled, ErrorCatalogue.ChannelEmpty, ErrorCatalogue.NotFound);
+        groups.Device.MapPost("/livepcs/{name}/anchors", async (string name, StateAnchors body, ClaimsPrincipal caller, Leases leases, CancellationToken cancellationToken) =>
+                (await leases.StateAnchorsAsync(Id(caller), name, body, cancellationToken)).ToHttp(TypedResults.Ok))
+            .WithName("StateAnchors").WithSummary("How far the device's user layers have grown; the answer is what the server knows of them.")
+            .Produces<SignedAnchors>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotEntitled);
     }
 
     private static string Id(ClaimsPrincipal caller) => caller.FindFirstValue(ClaimTypes.NameIdentifier)!;

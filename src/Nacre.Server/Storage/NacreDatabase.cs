@@ -32,6 +32,8 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
 
     public DbSet<LeaseRow> Leases => Set<LeaseRow>();
 
+    public DbSet<AnchorRow> Anchors => Set<AnchorRow>();
+
     public DbSet<AuditRow> Audit => Set<AuditRow>();
 
     /// <summary>Begins to write. SQLite lets one writer in at a time, from here to the commit: what is read inside does not change.</summary>
@@ -88,6 +90,12 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
         {
             entity.ToTable("Leases").HasKey(row => row.Id);
             entity.HasOne<DeviceRow>().WithMany().HasForeignKey(row => row.DeviceId).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<AnchorRow>(entity =>
+        {
+            entity.ToTable("Anchors").HasKey(row => new { row.DeviceId, row.LivePc, row.Layer });
+            entity.HasOne<DeviceRow>().WithMany().HasForeignKey(row => row.DeviceId).OnDelete(DeleteBehavior.Restrict);
+            entity.HasOne<LivePcRow>().WithMany().HasForeignKey(row => row.LivePc).OnDelete(DeleteBehavior.Restrict);
         });
         modelBuilder.Entity<AuditRow>(entity =>
         {
