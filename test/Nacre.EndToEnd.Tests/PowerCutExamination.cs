@@ -21,7 +21,7 @@ internal sealed class PowerCutExamination(string queries) : IDisposable
         read("FSCK e2fsck");
 
         var root = Directory.CreateDirectory(folder["root"]);
-        await RunAsync(0, null, "debugfs", "-R", $"rdump / {root.FullName}", image);
+        await RunAsync(0, null, "debugfs", "-R", $"rdump /files /db /db-wal /db-journal {root.FullName}", image);
         read((await RunAsync(0, queries, "sqlite3", "-bail", Path.Combine(root.FullName, "db"))).TrimEnd());
         foreach (var path in Directory.GetFiles(Path.Combine(root.FullName, "files"), "*-*"))
         {

@@ -82,9 +82,14 @@ internal sealed class PowerCutLedger
                 AcknowledgedFiles++;
                 break;
             case "D":
-                Assert.True(files.Remove(Number(words[1]), out var removed) && leaving.Remove(Number(words[1])), line);
-                gone.Add(removed);
-                AcknowledgedRemovals++;
+                // It may have been gone already: removed before the last cut, which came before that was acknowledged.
+                if (files.Remove(Number(words[1]), out var removed))
+                {
+                    Assert.True(leaving.Remove(Number(words[1])), line);
+                    gone.Add(removed);
+                    AcknowledgedRemovals++;
+                }
+
                 break;
         }
     }
@@ -112,7 +117,8 @@ internal sealed class PowerCutLedger
             Assert.True(!files.TryGetValue(number, out var known) || known == name, $"{name} has the number of {known}");
         }
 
-        // What was found is durable, acknowledged or not.
+        // What was found, or found to be gone, is durable, acknowledged or not.
+        gone.UnionWith(files.Values.Where(name => !whole.Contains(name)));
         Newest = newest;
         FoundFiles += whole.Count;
         var stillLeaving = leaving.ToHashSet();

@@ -341,6 +341,26 @@ public sealed class VolumeTests
     [Trait("lane", "long")]
     public Task A_writer_killed_300_times_loses_nothing_that_was_answered() => KillAsync(300);
 
+    [Fact]
+    [Spec("VOL-035")]
+    public async Task A_write_over_a_dead_segment_ends_with_zeroes_up_to_the_end_of_the_page()
+    {
+        var storage = new RecordingStorage { IsRecording = false };
+        await using var volume = Volume.Create(storage, Small, Key);
+        var overwritten = 0;
+        for (var version = 1; version <= 300; version++)
+        {
+            await volume.WriteAsync(1, Content(1, version), forceUnitAccess: true);
+            var file = storage.Content[storage.List().Last(name => name.StartsWith("segment-", StringComparison.Ordinal))].AsSpan();
+            var end = (int)Segment.PositionOf((int)(volume.Anchor.Position % Segment.MaximumSlots));
+            var pageEnd = Math.Min((end + 4095) / 4096 * 4096, file.Length);
+            Assert.False(file[end..pageEnd].ContainsAnyExcept((byte)0), $"version {version}");
+            overwritten += file[pageEnd..].ContainsAnyExcept((byte)0) ? 1 : 0;
+        }
+
+        Assert.True(overwritten > 100, "hardly any write went over a dead segment");
+    }
+
     private static async Task KillAsync(int times)
     {
         using var folder = new TemporaryDirectory();

@@ -72,7 +72,7 @@ while :; do
   [ $((number % 9)) != 0 ] || fstrim /mnt || fail fstrim
   old=${delete%%,*}
   [ -z "$old" ] || {
-    rm /mnt/files/"$old"-* && sync /mnt/files || fail "a file cannot be removed"
+    rm -f /mnt/files/"$old"-* && sync /mnt/files || fail "a file cannot be removed"
     echo "D $old"
     delete=${delete#*,}
   }
