@@ -44,15 +44,15 @@ for project in Volumes Nbd Images Server Player Cli EndToEnd; do
   [ "$project" != EndToEnd ] || parallel=(-parallelMode none -showLiveOutput)
   timeout --kill-after=30s 3600 "$program" -noColor -noLogo -longRunning 60 "${filter[@]}" "${parallel[@]}" 2>&1 | tee "$log"
   code=${PIPESTATUS[0]}
-  summary=$(grep -oE 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+, Skipped: [0-9]+' "$log" | tail -n 1)
+  summary=$(grep -oE 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+, Skipped: [0-9]+, Not Run: [0-9]+' "$log" | tail -n 1)
   if [ -z "$summary" ]; then
     say "Nacre.$project.Tests ended without a summary (exit code $code)"
     failed=$((failed + 1)) status=1
     continue
   fi
-  read -r total errors fails skips <<<"$(tr -dc '0-9 ' <<<"$summary")"
+  read -r total errors fails skips explicit <<<"$(tr -dc '0-9 ' <<<"$summary")"
   [ "$total" -gt 0 ] || { say "Nacre.$project.Tests ran no test"; failed=$((failed + 1)); status=1; }
-  passed=$((passed + total - fails - skips)) failed=$((failed + fails + errors)) skipped=$((skipped + skips))
+  passed=$((passed + total - fails - skips - explicit)) failed=$((failed + fails + errors)) skipped=$((skipped + skips))
   [ "$code" = 0 ] || status=1
 done
 [ "$failed" = 0 ] || status=1
