@@ -171,7 +171,7 @@ def speed(options, csv):
     loads = {
         "seqwrite": ("--rw=write", "--bs=256k", "--iodepth=4", "--refill_buffers"),
         "randread": ("--rw=randread", "--bs=4k", "--iodepth=16", *TIMED, seconds),
-        "seqread": ("--rw=read", "--bs=256k", "--iodepth=4"),
+        "seqread": ("--rw=read", "--bs=256k", "--iodepth=4", "--io_size=1G"),
         "randwrite": ("--rw=randwrite", "--bs=4k", "--iodepth=16", *TIMED, seconds),
         "writeflush": ("--rw=randwrite", "--bs=4k", "--iodepth=1", "--fsync=1", *TIMED, seconds),
     }
@@ -186,7 +186,7 @@ def speed(options, csv):
                 server.load("warm", *arguments, "--time_based", "--runtime=0.3", size=64)
             for name, arguments in loads.items():
                 table.add("fill" if name == "seqwrite" else name, kind, server.load(name, *arguments))
-            table.add("seqwrite", kind, server.load("seqwrite", *loads["seqwrite"]))
+            table.add("seqwrite", kind, server.load("seqwrite", *loads["seqwrite"], "--io_size=1G"))
         server.remove()
     table.print("Servers (rate per s, µs)", ["rate", "cpu", "p50", "p99", "rss", "wrote", "syncs", "allocated", "stored"])
     cpu = lambda load, kind: table.median(load, kind, "cpu")

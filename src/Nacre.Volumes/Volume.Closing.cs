@@ -64,11 +64,6 @@ public sealed partial class Volume
             _log.Storage.Delete(spare);
         }
 
-        if (_log.Tail == _log.CheckpointTail)
-        {
-            return;
-        }
-
         if (_last is { } last && last.File.Length > Segment.PositionOf(last.Count))
         {
             try
@@ -82,6 +77,11 @@ public sealed partial class Volume
 
             SyncUnderGate(last);
             last.Flushed = last.Count;
+        }
+
+        if (_log.Tail == _log.CheckpointTail)
+        {
+            return;
         }
 
         _lastTakesSlots = false;

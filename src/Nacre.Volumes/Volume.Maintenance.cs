@@ -8,8 +8,8 @@ namespace Nacre.Volumes;
 public sealed partial class Volume
 {
     // Dead slots for a hundred live ones: where cleaning begins, and where writers wait for it.
-    private const long CleaningShare = 27;
-    private const long WaitingShare = 50;
+    private const long CleaningShare = 24;
+    private const long WaitingShare = 29;
     private const int SlotsPerCopy = 32;
     private const long CheckpointShare = 64;
 
@@ -162,7 +162,7 @@ public sealed partial class Volume
     private bool IsCleaningFarBehind()
     {
         var live = LiveSlotsEstimate();
-        return _appendedSlots >= _nextPassAt && _log.StoredSlots - live > Math.Max(live * WaitingShare / 100, 16L * _header.SegmentSlots);
+        return _appendedSlots >= _nextPassAt && _log.StoredSlots - live > Math.Max(live * WaitingShare / 100, 4L * _header.SegmentSlots);
     }
 
     /// <summary>At most what the maps need: snapshots may have come to need slots alone since the last pass.</summary>

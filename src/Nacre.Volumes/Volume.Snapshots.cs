@@ -127,36 +127,37 @@ public sealed partial class Volume
         using (target.Lock(VolumeFiles.Lock, shared: false))
         {
             RequireEmpty(target);
-            RequireChange(0, 0);
-            lock (_maintaining)
+            try
             {
-                BlockMap map;
-                LogTail tail;
-                lock (_gate)
+                RequireChange(0, 0);
+                lock (_maintaining)
                 {
-                    RequireNotFaulted();
-                    map = snapshot is null ? _log.Map.Freeze(_log.Map.Blocks) : Named(snapshot).Map;
-
-                    // The shared files get no slot any more, from either side.
-                    SealLast();
-                    _lastTakesSlots = false;
-                    tail = _log.Tail;
-                }
-
-                try
-                {
+                    var (map, tail) = Forked(snapshot);
                     WriteFork(target, slotKey, map, tail, progress, cancellationToken);
                 }
-                catch
-                {
-                    foreach (var name in target.List())
-                    {
-                        target.Delete(name);
-                    }
-
-                    throw;
-                }
             }
+            catch
+            {
+                foreach (var name in target.List())
+                {
+                    target.Delete(name);
+                }
+
+                throw;
+            }
+        }
+    }
+
+    /// <summary>What a fork begins as, and where the shared files end: they get no slot any more, from either side.</summary>
+    private (BlockMap Map, LogTail Tail) Forked(string? snapshot)
+    {
+        lock (_gate)
+        {
+            RequireNotFaulted();
+            var map = snapshot is null ? _log.Map.Freeze(_log.Map.Blocks) : Named(snapshot).Map;
+            SealLast();
+            _lastTakesSlots = false;
+            return (map, _log.Tail);
         }
     }
 

@@ -127,6 +127,15 @@ public sealed class HistoryTests
     }
 
     [Fact]
+    public async Task Fork_of_a_snapshot_that_is_not_there_leaves_nothing()
+    {
+        await using var volume = Volume.Create(new RecordingStorage(), Small, Key);
+        var target = new RecordingStorage();
+        await FailsAsync(VolumeErrorKind.Snapshot, () => Task.Run(() => volume.Fork(target, Key, "none", null, None)));
+        Assert.Empty(target.List());
+    }
+
+    [Fact]
     public async Task Names_of_snapshots_are_checked_and_told_apart()
     {
         using var folder = new TemporaryDirectory();

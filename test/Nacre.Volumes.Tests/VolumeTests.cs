@@ -341,6 +341,25 @@ public sealed class VolumeTests
     [Trait("lane", "long")]
     public Task A_writer_killed_300_times_loses_nothing_that_was_answered() => KillAsync(300);
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Closing_gives_back_the_space_that_the_last_segment_reserved(bool checkpointed)
+    {
+        var storage = new RecordingStorage();
+        var volume = Volume.Create(storage, Small, Key);
+        await volume.WriteAsync(1, Content(1, 1));
+        if (checkpointed)
+        {
+            volume.Checkpoint();
+        }
+
+        await volume.DisposeAsync();
+        Assert.Equal(Segment.PositionOf(1), storage.Content["segment-00000001"].Length);
+        await using var again = Volume.Open(storage, Key, Small);
+        Assert.True((await ReadAllAsync(again)).AsSpan(Block, Block).SequenceEqual(Content(1, 1)));
+    }
+
     [Fact]
     [Spec("VOL-035")]
     public async Task A_write_over_a_dead_segment_ends_with_zeroes_up_to_the_end_of_the_page()
