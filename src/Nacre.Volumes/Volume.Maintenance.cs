@@ -8,8 +8,8 @@ namespace Nacre.Volumes;
 public sealed partial class Volume
 {
     // Dead slots for a hundred live ones: where cleaning begins, and where writers wait for it.
-    private const long CleaningShare = 24;
-    private const long WaitingShare = 29;
+    private const long CleaningShare = 27;
+    private const long WaitingShare = 30;
     private const int SlotsPerCopy = 32;
     private const long CheckpointShare = 64;
 
