@@ -152,19 +152,24 @@ internal sealed class NbdConnection(Socket socket, IReadOnlyDictionary<string, I
             _stream.Take(NbdProtocol.RequestLength + next.Length);
         }
 
-        var error = NbdError.None;
         try
         {
             device.WriteTogether(_writes.AsSpan(0, count));
         }
         catch (Exception e) when (e is not OutOfMemoryException)
         {
-            error = ErrorOf(e);
+            // Each anew, so that only those fail that can't be made: a write over part of a damaged block must not fail its neighbours.
+            for (var i = 0; i < count; i++)
+            {
+                Execute(session, _requests[i], _writes[i].Source);
+            }
+
+            return;
         }
 
         foreach (var answered in _requests.AsSpan(0, count))
         {
-            Reply(session, answered, error);
+            Reply(session, answered, NbdError.None);
         }
 
         void Add(NbdRequest added, ReadOnlyMemory<byte> bytes)

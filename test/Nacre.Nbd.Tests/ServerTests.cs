@@ -41,6 +41,33 @@ public sealed class ServerTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task A_write_that_can_not_be_made_does_not_fail_those_received_with_it()
+    {
+        var (folder, path, key) = (_folder["volume"], _folder["second"], new byte[32]);
+        await using (var whole = Volume.Create(folder, new VolumeOptions { Size = 1 << 20 }, key))
+        {
+            await whole.WriteAsync(0, Enumerable.Repeat((byte)1, 4096).ToArray(), false, TestContext.Current.CancellationToken);
+        }
+
+        var segment = Directory.GetFiles(folder, "segment-*").Single();
+        var bytes = await File.ReadAllBytesAsync(segment, TestContext.Current.CancellationToken);
+        bytes[4096 + 100] ^= 1;
+        await File.WriteAllBytesAsync(segment, bytes, TestContext.Current.CancellationToken);
+        await using var volume = Volume.Open(folder, key);
+        await using var server = NbdServer.Start(path, new Dictionary<string, IBlockDevice> { ["disk"] = volume });
+        using var client = new RawClient(path);
+        client.Enter("disk");
+        var content = Enumerable.Repeat((byte)7, 4096).ToArray();
+        client.Send([.. RawClient.Request(NbdCommand.Write, 1, 4096, 4096), .. content, .. RawClient.Request(NbdCommand.Write, 2, 100, 50), .. content[..50], .. RawClient.Request(NbdCommand.Write, 3, 8192, 4096), .. content]);
+        Assert.Equal((0u, 1ul), client.SimpleReply());
+        Assert.Equal(((uint)NbdError.InputOutput, 2ul), client.SimpleReply());
+        Assert.Equal((0u, 3ul), client.SimpleReply());
+        var read = new byte[8192];
+        await volume.ReadAsync(4096, read, TestContext.Current.CancellationToken);
+        Assert.True(read.AsSpan().IndexOfAnyExcept((byte)7) < 0);
+    }
+
+    [Fact]
     public void Writes_that_wait_keep_their_own_bytes()
     {
         var arrival = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
