@@ -116,6 +116,14 @@ public sealed partial class NacreClient : IDisposable
     public Task EntitleAsync(string livePc, string user, CancellationToken cancellationToken = default) =>
         transport.SendAsync(HttpMethod.Put, $"v1/livepcs/{Escape(livePc)}/entitlements/{Escape(user)}", cancellationToken);
 
+    /// <summary>What is decided about a LivePC's layers.</summary>
+    public Task<LayerPolicy> GetLayerPolicyAsync(string livePc, CancellationToken cancellationToken = default) =>
+        transport.GetAsync<LayerPolicy>($"v1/livepcs/{Escape(livePc)}/policy", cancellationToken);
+
+    /// <summary>Decides about a LivePC's layers.</summary>
+    public Task<LayerPolicy> PutLayerPolicyAsync(string livePc, LayerPolicy policy, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<LayerPolicy>(HttpMethod.Put, $"v1/livepcs/{Escape(livePc)}/policy", policy, cancellationToken);
+
     /// <summary>Takes an entitlement away.</summary>
     public Task RemoveEntitlementAsync(string livePc, string user, CancellationToken cancellationToken = default) =>
         transport.SendAsync(HttpMethod.Delete, $"v1/livepcs/{Escape(livePc)}/entitlements/{Escape(user)}", cancellationToken);

@@ -147,9 +147,10 @@ public sealed record LeaseGrant(string Lease, IReadOnlyList<string> Manifests, s
 /// <param name="Exp">Ends at.</param>
 /// <param name="Nonce">The request's.</param>
 /// <param name="Anchors">The newest states of this device's user layers that the server knows of.</param>
+/// <param name="Policy">What the administrator decides about the layers; null (a server of before): the default's.</param>
 public sealed record LeaseClaims(
     string Sub, string User, string LivePc, string Image, int Version, int? InstalledVersion, long Iat, long Exp,
-    string? Nonce = null, IReadOnlyList<LayerAnchor>? Anchors = null);
+    string? Nonce = null, IReadOnlyList<LayerAnchor>? Anchors = null, LayerPolicy? Policy = null);
 
 /// <summary>The secrets of a lease.</summary>
 /// <param name="Share">32 bytes, base64: the server's part of the key that opens the user's volumes; always the same for one device and LivePC.</param>

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using System.Text.Json;
 using Nacre.Contracts;
 using Nacre.Player;
 using Nacre.Player.LivePcs;
@@ -12,16 +13,21 @@ internal static class LivePcCommands
     private static readonly Argument<string> Name = new("LIVEPC") { Description = "The LivePC's name" };
     private static readonly Option<int?> Memory = new("--memory") { Description = "The guest's memory in MiB (default: half of the host's, 1024 to 4096)" };
     private static readonly Option<int?> Processors = new("--processors") { Description = "The guest's processors (default: the host's, at most 4)" };
-    private static readonly Option<int?> Minutes = new("--timeout") { Description = "Minutes that the guest may take to start (default: 15)" };
+    private static readonly Option<int?> Minutes = new("--timeout") { Description = "Minutes that the guest may take to start (default: as the policy says)" };
     private static readonly Option<bool> NoFetch = new("--no-fetch") { Description = "Do not fetch the rest of the release once the guest is up" };
     private static readonly Option<bool> AcceptOlder = new("--accept-older-state")
     {
         Description = "Start although a layer of the user's is older than its newest known state (E_VOLUME_OUTDATED): what was written since is lost, and the server notes it",
     };
 
+    private static readonly Option<UserPackageConflicts> UserPackages = new("--user-packages")
+    {
+        Description = "What to do with a package of the user's that new corporate layers can't carry: postpone (the previous layers start; the default), remove or reinstall",
+    };
+
     public static Command Create() => new("livepc", "Run LivePCs on this device, and define them on the server")
     {
-        List(), Start(), Stop(), Status(), Update(), Rejuvenate(), Console(), Screenshot(), Execute(), Define(), Entitle(), Withdraw(),
+        List(), Start(), Stop(), Status(), Update(), Rejuvenate(), Console(), Screenshot(), Execute(), Define(), Entitle(), Withdraw(), Policy(),
     };
 
     private static LivePcPlayer Player() => new(PlayerPaths.Open(), TimeProvider.System);
@@ -58,7 +64,7 @@ internal static class LivePcCommands
 
     private static Command Start()
     {
-        var command = new Command("start", "Start a LivePC: it streams in at the first start, and works offline once it is complete") { Name, Memory, Processors, Minutes, NoFetch, AcceptOlder };
+        var command = new Command("start", "Start a LivePC: it streams in at the first start, and works offline once it is complete") { Name, Memory, Processors, Minutes, NoFetch, AcceptOlder, UserPackages };
         command.SetAction((parsed, cancellationToken) => StartAsync(Player(), parsed, cancellationToken));
         return command;
     }
@@ -83,6 +89,11 @@ internal static class LivePcCommands
         if (parsed.GetValue(AcceptOlder))
         {
             command.Add("--accept-older-state");
+        }
+
+        if (parsed.GetValue(UserPackages) is var conflicts and not UserPackageConflicts.Postpone)
+        {
+            command.AddRange(["--user-packages", Lower(conflicts)]);
         }
 
         var status = await Terminal.ProgressAsync($"starting {name}", report =>
@@ -287,6 +298,48 @@ internal static class LivePcCommands
         return command;
     }
 
+    private static Command Policy()
+    {
+        var file = new Option<string?>("--file") { Description = "The policy's JSON file (docs/operations.md describes it); what it leaves out is the default's" };
+        var show = new Option<bool>("--show") { Description = "Show the policy (what the command does without --file)" };
+        var command = new Command("policy", "Decide what happens to a LivePC's layers: rules, snapshots, health; or show it (administrators)") { Name, file, show };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var name = parsed.GetValue(Name)!;
+            var path = parsed.GetValue(file);
+            if (path is not null && parsed.GetValue(show))
+            {
+                throw new NacreException(ErrorCatalogue.UsageInvalid, "give either --file or --show");
+            }
+
+            var decided = path is null ? null : LayerPolicy.Parse(await ReadAsync(path, cancellationToken));
+            using var client = Administration.Connect();
+            var policy = decided is null
+                ? await client.GetLayerPolicyAsync(name, cancellationToken)
+                : await client.PutLayerPolicyAsync(name, decided, cancellationToken);
+            Terminal.Result(policy, () => Terminal.Line(JsonSerializer.Serialize(policy, Indented)));
+            if (decided is not null)
+            {
+                Terminal.Note($"{name}: devices learn it with their next lease");
+            }
+        });
+        return command;
+    }
+
+    private static readonly JsonSerializerOptions Indented = new(ContractJson.Options) { WriteIndented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
+    private static async Task<byte[]> ReadAsync(string path, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await File.ReadAllBytesAsync(path, cancellationToken);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            throw new NacreException(ErrorCatalogue.FileAccess, $"'{path}': {exception.Message}", exception);
+        }
+    }
+
     private static Command Entitle()
     {
         var user = new Argument<string>("USER") { Description = "Who may run it" };
@@ -320,7 +373,7 @@ internal static class LivePcCommands
         ? $"{status.Detail}, {Terminal.Bytes(status.FetchedBytes)} fetched"
         : status.Detail;
 
-    private static string Lower(LivePcPhase phase) => phase.ToString().ToLowerInvariant();
+    private static string Lower(Enum value) => value.ToString().ToLowerInvariant();
 
     private static string Share(long part, long whole) => whole == 0 ? "-" : string.Create(CultureInfo.InvariantCulture, $"{100.0 * part / whole:0.0} %");
 }

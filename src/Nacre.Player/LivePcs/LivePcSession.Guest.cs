@@ -64,7 +64,7 @@ public sealed partial class LivePcSession
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
         var answered = agent!.WaitAsync(ending.Token);
         var (waited, outage) = (Stopwatch.StartNew(), Stopwatch.StartNew());
-        var limit = wasUp ? ReturnLimit : options.StartLimit;
+        var limit = wasUp ? ReturnLimit : options.StartLimit ?? TimeSpan.FromMinutes(policy.HealthMinutes);
         while (!(answered.IsCompletedSuccessfully && pause.IsSettled) && !(wasUp && (waited.Elapsed > limit || stopping.IsCancellationRequested)))
         {
             var tick = Task.Delay(TimeSpan.FromMilliseconds(250), time, CancellationToken.None);

@@ -116,7 +116,7 @@ internal sealed class Leases(
         var now = DateTimeOffset.FromUnixTimeSeconds(time.GetUtcNow().ToUnixTimeSeconds());
         var claims = new LeaseClaims(
             device.Id, device.User, livePc.Name, livePc.Image, channel.Version, installed, now.ToUnixTimeSeconds(), (now + options.LeaseDuration).ToUnixTimeSeconds(),
-            untrusted.Nonce, known.Value);
+            untrusted.Nonce, known.Value, livePc.LayerPolicy);
         var grant = await GrantAsync(device, claims, releases, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         return grant;

@@ -242,6 +242,9 @@ namespace Nacre.Server.Storage.Migrations
                         .IsRequired()
                         .HasColumnType("TEXT");
 
+                    b.Property<string>("Policy")
+                        .HasColumnType("TEXT");
+
                     b.HasKey("Name");
 
                     b.HasIndex("Image");
