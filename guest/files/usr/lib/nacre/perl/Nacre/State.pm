@@ -94,10 +94,13 @@ sub adopt_state
 		if ($others || (@$services && @{ (users_of($path))[0] })) {
 			print STDERR "nacre: $path is in use: what it holds is kept at the next clean shutdown\n";
 		} else {
+			step();
 			copy_state($kept, $path);
+			step();
 			$list->{$path} = $paths->{$path};
 			write_state_list($kept, $list);
 			sync_volume($kept);
+			step();
 			bind_one($kept, $path);
 		}
 		run('systemctl', 'start', '--no-block', '--', @$services) if @$services;
