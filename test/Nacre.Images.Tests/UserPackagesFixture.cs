@@ -62,7 +62,7 @@ public sealed class UserPackagesFixture : IAsyncLifetime
             : [$"deb {Mirror} {suite} main"];
         string[] words =
         [
-            "--mode=root", "--variant=apt", "--format=directory", "--include=adduser,e2fsprogs", "--aptopt=Apt::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\"",
+            "--mode=root", "--variant=apt", "--format=directory", "--include=adduser,mount", "--aptopt=Apt::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\"",
             "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=force-unsafe-io", suite,
         ];
         var key = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', words.Concat(sources)))))[..12];
