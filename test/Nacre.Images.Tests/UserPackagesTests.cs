@@ -11,7 +11,7 @@ namespace Nacre.Images.Tests;
 /// </summary>
 public sealed class UserPackagesTests(UserPackagesFixture debian) : IClassFixture<UserPackagesFixture>
 {
-    private const string Sound = "test -z \"$(dpkg --audit)\"; apt-get -qq check; ";
+    private const string Sound = "dpkg --audit >&2; test -z \"$(dpkg --audit)\"; apt-get -qq check; ";
 
     [Fact]
     public async Task Real_packages_with_accounts_units_libraries_and_data_work_under_the_next_release()

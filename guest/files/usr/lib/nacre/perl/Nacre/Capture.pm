@@ -156,6 +156,8 @@ sub capture
 	my @said = said(\@settled, $have, $corporate);
 	my $same = !@changed && !@generated && same_keys($before->{packages}, { map { $_ => 1 } @settled, grep { $before->{packages}{$_} } @unsettled })
 		&& same_delta($before->{delta}, $delta);
+	# First: a package without its state would be worse than a state without its package.
+	adopt_state($kept, \%states);
 	unless ($same) {
 		$number = sprintf '%06d', $number + 1;
 		make_folder($kept, '/captured', sub { (0700, 0, 0) }) or die "$kept/captured is no folder\n";
@@ -178,7 +180,6 @@ sub capture
 		step();
 		sync_volume($kept);
 	}
-	adopt_state($kept, \%states);
 	unlink STAMP unless @unsettled;
 	return @said;
 }

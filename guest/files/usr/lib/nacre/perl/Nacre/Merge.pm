@@ -430,8 +430,8 @@ use constant ASIDE => 0x40000000;
 sub finish_renumbering
 {
 	my ($volumes, $kept) = @_;
-	my $facts = below("$kept/root", FACTS . '/.') // return;
-	$facts = "$kept/root" . FACTS;
+	my $facts = "$kept/root" . FACTS;
+	return unless defined below("$kept/root", FACTS) && is_folder($facts);
 	my ($phase, @lines) = lines($facts, '/renumber');
 	return unless defined $phase;
 	my %changes;
