@@ -33,8 +33,8 @@ public sealed class UserPackagesTests(UserPackagesFixture debian) : IClassFixtur
             + "test -s /usr/local/bin/made; dpkg --verify redis-server tmux cowsay | grep -vE '/share/(doc|man)' | grep . && exit 9;";
         await device.RunAsync(debian.First, Works + "id -u redis | grep -x 900;" + RedisCounts(2));
         await device.RunAsync(second, Works + "id -u redis | grep -vx 900; id -u corporate-daemon | grep -x 900; dpkg -l corporate-daemon | grep -q ^ii;" + RedisCounts(3));
-        await device.RunAsync(second, Works + "apt-get -s install sl | grep -q '^Inst sl'; apt-get -y -q purge redis-server >/dev/null 2>&1; test ! -e /var/lib/redis");
-        await device.RunAsync(second, Sound + "dpkg -l redis-server | grep -q ^ii && exit 9; test ! -e /usr/bin/redis-server; test ! -e /var/lib/redis; tmux -V");
+        await device.RunAsync(second, Works + "apt-get -s install sl | grep -q '^Inst sl'; apt-get -y -q purge redis-server >/dev/null 2>&1; test -e /var/lib/redis/dump.rdb");
+        await device.RunAsync(second, Sound + "dpkg -l redis-server | grep -q ^ii && exit 9; test ! -e /usr/bin/redis-server; test -e /var/lib/redis/dump.rdb; tmux -V");
         await device.RunAsync(debian.First, Sound + "dpkg -l corporate-daemon 2>/dev/null | grep ^ii && exit 9; tmux -V");
     }
 
@@ -66,7 +66,7 @@ public sealed class UserPackagesTests(UserPackagesFixture debian) : IClassFixtur
         // The user's own choice stands, and goes with what was chosen.
         await device.RunAsync(second, Works + "update-alternatives --query choice | grep -qx 'Status: manual'; readlink /usr/bin/choice | grep -x /etc/alternatives/choice; readlink /etc/alternatives/choice | grep -x /usr/bin/editor-mine;"
             + "apt-get -y -q purge mine >/dev/null 2>&1");
-        await device.RunAsync(second, Sound + "readlink /etc/alternatives/choice | grep -x /usr/bin/editor-corporate; test -f /usr/bin/corporate; test ! -L /usr/bin/corporate; test ! -e /etc/mine.conf; test ! -e /usr/share/mine");
+        await device.RunAsync(second, Sound + "readlink /etc/alternatives/choice | grep -x /usr/bin/editor-corporate; test -f /usr/bin/corporate; test ! -L /usr/bin/corporate; test ! -e /etc/mine.conf; test ! -e /usr/share/mine; test ! -e /var/lib/mine");
     }
 
     [Fact]

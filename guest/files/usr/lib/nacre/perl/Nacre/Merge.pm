@@ -246,6 +246,8 @@ sub place_generated
 {
 	my ($maker, $plan) = @_;
 	my %seen;
+	# The company's file is not replaced where it was moved out of the way.
+	my %diverted = map { $_->[0] => 1 } diversions($plan);
 	for my $source (grep { $_->{name} ne 'dormant' } @{ $plan->{sources} }) {
 		for my $entry (@{ $source->{facts}{generated} }) {
 			my ($path, $base, $of) = @$entry;
@@ -254,7 +256,7 @@ sub place_generated
 			my $to = place('', $path, $maker->{memory}) // next;
 			next if !is_kept_trace_here($maker, $to, is_folder("$source->{files}$path"));
 			my $now = Nacre::Capture::base_of($maker->{layers}, $to);
-			if ($now ne $base) {
+			if ($now ne $base && !$diverted{$path}) {
 				$maker->{stale} = 1;
 				next;
 			}
@@ -271,6 +273,18 @@ sub is_kept_trace_here
 	my ($maker, $path, $is_folder) = @_;
 	my $state = state_root($path);
 	return Nacre::Capture::is_kept_trace($path, $is_folder) && !(defined $state && !corporate($maker, $state));
+}
+
+# What the user's packages diverted: [from, to].
+sub diversions
+{
+	my ($plan) = @_;
+	my @lines = split /\n/, $plan->{delta}{diversions} // '';
+	my @found;
+	while (my ($from, $to, $by) = splice @lines, 0, 3) {
+		push @found, [$from, $to] if defined $by && ($by eq ':' || $plan->{packages}{$by}) && is_kept_path($from) && is_kept_path($to);
+	}
+	return @found;
 }
 
 # Files of a corporate package that the user's newer version of it no longer has, and diverted files of the company's.
@@ -293,9 +307,8 @@ sub hide_replaced
 			push @hidden, grep { !lstat "$maker->{new}$_" } map { my $layer = $_; map { "/var/lib/dpkg/info/$_" } info_files($layer, $corporate->{$name}) } @{ $maker->{layers} };
 		}
 	}
-	my @lines = split /\n/, $plan->{delta}{diversions} // '';
-	while (my ($from, $to, $by) = splice @lines, 0, 3) {
-		next unless defined $by && ($by eq ':' || $plan->{packages}{$by}) && is_kept_path($from) && is_kept_path($to);
+	for my $diversion (diversions($plan)) {
+		my ($from, $to) = @$diversion;
 		($from, $to) = map { place('', $_, $maker->{memory}) } $from, $to;
 		next unless defined $from && defined $to;
 		my @state = corporate($maker, $from);
