@@ -101,6 +101,11 @@ public static class ErrorCatalogue
     /// <summary>A channel has no release yet.</summary>
     public static readonly ErrorKind ChannelEmpty = new("E_CHANNEL_EMPTY", 409, ExitCode.State, "the administrator publishes one: 'nacre image publish FOLDER --channel CHANNEL'");
 
+    /// <summary>Application layers do not go together.</summary>
+    public static readonly ErrorKind LayersIncompatible = new("E_LAYERS_INCOMPATIBLE", 409, ExitCode.State, "build one of the layers again under another name: a layer's name decides which numbers its accounts get");
+    /// <summary>The corporate layers on offer did not reach a healthy start on this device.</summary>
+    public static readonly ErrorKind StackSetAside = new("E_SET_ASIDE", 409, ExitCode.State, "'nacre livepc update LIVEPC --retry' takes them again; newer ones are taken without it");
+
     // Trust
     /// <summary>A release's signature is not by the organisation's release signing key.</summary>
     public static readonly ErrorKind ReleaseNotAuthentic = new("E_RELEASE_NOT_AUTHENTIC", 422, ExitCode.NotAuthentic, "do not use this release: ask the administrator who signed it; what is installed stays as it was");
