@@ -250,7 +250,7 @@ public sealed class StackTests : IDisposable
             rm -rf data/.nacre && ln -s {guest["settings"]} data/.nacre
             """);
         guest.Stack("2");
-        guest.Rules("/etc/huge scratch", "/home/*/Documents/deep settings");
+        guest.Rules("/etc/huge scratch", "/home/*/Documents/*/deep settings");
         var output = guest.Started("cat home/user/Documents/one; ls home/user/Documents; grep -c . etc/passwd");
         Assert.EndsWith("document\none\n3\n", output, StringComparison.Ordinal);
         Assert.DoesNotContain('\u001b', output);
