@@ -27,7 +27,7 @@ public sealed record LivePcSummary(string Name, string Image, string? Channel, i
 public sealed record UpdateResult(int? From, int To, long Bytes, long ReleaseBytes);
 
 /// <summary>What a person or a script can do with this device's LivePCs.</summary>
-public sealed class LivePcPlayer
+public sealed partial class LivePcPlayer
 {
     private readonly PlayerPaths paths;
     private readonly TimeProvider time;
@@ -227,7 +227,7 @@ public sealed class LivePcPlayer
         return new UpdateResult(installed, manifest.Version, reader.Statistics.FetchedBytes + opener.FetchedBytes, before.TotalBytes);
     }
 
-    private static ReleaseManifest? Installed(LivePcFolder folder, EnrolledIdentity identity) =>
+    internal static ReleaseManifest? Installed(LivePcFolder folder, EnrolledIdentity identity) =>
         folder.InstalledManifest is { } signed && identity.Record.ReleaseKey is { } key
             ? Jws.VerifyClaims<ReleaseManifest>(signed, key, ErrorCatalogue.ReleaseNotAuthentic, ReleaseManifest.Type)
             : null;

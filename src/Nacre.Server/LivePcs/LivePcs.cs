@@ -28,6 +28,8 @@ internal static class LivePcErrors
 {
     public static Failure Exists(string name) => new(ErrorCatalogue.AlreadyExists, $"there is a LivePC '{name}' already");
 
+    public static Failure NotASystem(string image) => new(ErrorCatalogue.RequestInvalid, $"'{image}' is an application layer, and a LivePC runs a system: add it with 'nacre livepc layers'");
+
     public static Failure NoLivePc { get; } = new(ErrorCatalogue.NotFound, "there is no such LivePC");
 }
 
@@ -52,9 +54,14 @@ internal sealed class LivePcs(NacreDatabase database, AuditTrail audit)
             return LivePcErrors.Exists(untrusted.Name);
         }
 
-        if (!await database.Images.AnyAsync(row => row.Name == untrusted.Image, cancellationToken))
+        if (await database.Images.AsNoTracking().SingleOrDefaultAsync(row => row.Name == untrusted.Image, cancellationToken) is not { } image)
         {
             return ImageErrors.NoImage(untrusted.Image);
+        }
+
+        if (image.Kind != ImageKind.System)
+        {
+            return LivePcErrors.NotASystem(untrusted.Image);
         }
 
         database.LivePcs.Add(new LivePcRow { Name = untrusted.Name, Image = untrusted.Image, Channel = channel });
@@ -142,6 +149,14 @@ internal static class LivePcEndpoints
             .Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NameInvalid, ErrorCatalogue.AlreadyExists, ErrorCatalogue.NotFound);
         group.MapGet("/livepcs", (LivePcs livePcs, CancellationToken cancellationToken) => livePcs.ListAsync(cancellationToken))
             .WithName("ListLivePcs").WithSummary("All LivePCs and who is entitled to them.");
+        group.MapGet("/livepcs/{name}/layers", async (string name, Layers layers, CancellationToken cancellationToken) =>
+                (await layers.GetAsync(name, cancellationToken)).ToHttp(TypedResults.Ok))
+            .WithName("GetLayers").WithSummary("What a LivePC is stacked of, with the paths that several layers bring and the winner of each.")
+            .Produces<LivePcLayers>().Fails(ErrorCatalogue.NotFound);
+        group.MapPut("/livepcs/{name}/layers", async (string name, PutLayers body, Layers layers, CancellationToken cancellationToken) =>
+                (await layers.PutAsync(name, body, cancellationToken)).ToHttp(TypedResults.Ok))
+            .WithName("PutLayers").WithSummary("Sets the application layers of a LivePC, lowest first. Devices take them with their next update.")
+            .Produces<LivePcLayers>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound, ErrorCatalogue.ChannelEmpty, ErrorCatalogue.LayersIncompatible);
         group.MapGet("/livepcs/{name}/policy", async (string name, LivePcs livePcs, CancellationToken cancellationToken) =>
                 (await livePcs.GetPolicyAsync(name, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("GetLayerPolicy").WithSummary("What is decided about a LivePC's layers.")
