@@ -69,12 +69,32 @@ public sealed class MainJobTests
         Assert.Equal("tool tool", (await organisation.InGuestAsync("echo $(cat /opt/tool/file /run/nacre/volumes/data/opt/tool/file)")).TrimEnd());
         Assert.Matches("/usr/bin/tree", await organisation.InGuestAsync("command -v tree"));
         Assert.Equal(Canary, (await organisation.InGuestAsync("cat /home/user/report.txt")).TrimEnd());
+
+        // Where things live: the device and the guest say the same, and the device says it of a guest that does not run.
+        foreach (var (path, layer, rule) in new[]
+        {
+            ("/etc/issue", "settings", "/etc"), ("/opt/tool/file", "data", "/opt"), ("/usr/bin/tree", "scratch", "/"),
+            ("/home/user/report.txt", "data", "/home"), ("/etc/cron.d", "scratch", "/etc/cron.*"),
+        })
+        {
+            var explained = JsonDocument.Parse((await device.RunAsync("explain", "office", path, "--json")).Output).RootElement;
+            var inside = JsonDocument.Parse(await organisation.InGuestAsync($"nacre-where --json {path}")).RootElement[0];
+            Assert.Equal((layer, rule, true, 0), (explained.GetProperty("layer").GetString(), explained.GetProperty("rule").GetProperty("pattern").GetString(),
+                explained.GetProperty("askedGuest").GetBoolean(), explained.GetProperty("notes").GetArrayLength()));
+            Assert.True(JsonElement.DeepEquals(explained.GetProperty("survives"), inside.GetProperty("survives")));
+            Assert.Equal(layer, inside.GetProperty("layer").GetString());
+        }
+
         Assert.Equal("up to date", Regex.Match((await device.RunAsync("livepc", "update", "office")).Output, "up to date").Value);
         await organisation.WaitUntilCompleteAsync();
         await device.RunAsync("livepc", "stop", "office");
 
-        // No server: it still starts.
+        // No server: it still starts, and says where things live before.
         await organisation.StopServerAsync();
+        Assert.Matches("/usr/bin/tree\\n  layer     scratch: .*\\n.*\\n  rule      / scratch \\(/usr/share/nacre/layers, line [0-9]+\\)\\n  owner     package tree of the release\\n$",
+            (await device.RunAsync("explain", "office", "/usr/bin/tree")).Output);
+        Assert.Matches("layer     the user's data\\n  survives  system: yes, applications: yes, settings: yes, data: as in the snapshot, moment: as in the snapshot\\n  rule      /opt data \\(the administrator's rules, line 2\\)",
+            (await device.RunAsync("explain", "office", "/opt/tool/file")).Output);
         var offline = await StartAsync(device);
         Figure("start without a server", Words(offline));
         Assert.True(offline.GetProperty("offline").GetBoolean());

@@ -144,7 +144,7 @@ internal sealed class GuestStart : IDisposable
 
     private static StartResult Run(params string[] words)
     {
-        using var process = Process.Start(new ProcessStartInfo(words[0], words[1..]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        using var process = Process.Start(new ProcessStartInfo(words[0], words[1..]) { RedirectStandardOutput = true, RedirectStandardError = true, Environment = { ["LC_ALL"] = "C" } })!;
         var text = new StringBuilder();
         void Add(object sender, DataReceivedEventArgs line)
         {

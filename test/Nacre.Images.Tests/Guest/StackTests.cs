@@ -258,6 +258,50 @@ public sealed class StackTests : IDisposable
     }
 
     [Fact]
+    public void Nacre_where_says_what_is_mounted_and_what_the_rules_say()
+    {
+        guest.Rules("/home/*/Projects settings");
+        var output = guest.Started("""
+            mkdir -p home/bob/.config home/user/.config; echo x > home/bob/.config/file; echo x > "home/user/.config/t
+            w\"o"; ln -s /home/user home/user/.config/link; echo x > etc/file; : > etc/ld.so.preload
+            mount --rbind /run run
+            for path in /etc/file /etc/ld.so.preload /usr/bin/perl /home/bob/.config/file /home/user/.config/link/Projects; do
+                chroot . /usr/bin/perl /usr/bin/nacre-where "$path"
+            done
+            chroot . /usr/bin/perl /usr/bin/nacre-where --json "/home/user/.config/t
+            w\"o"
+            chroot . /usr/bin/perl /usr/bin/nacre-where /nowhere/file || echo "ended with $?"
+            """);
+        Assert.Equal("""
+            /etc/file
+              layer     the user's settings
+              survives  system: yes, applications: yes, settings: no, data: no, moment: as in the snapshot
+              rule      /etc settings (/usr/share/nacre/layers, line 33)
+            /etc/ld.so.preload
+              layer     scratch: what is changed here is gone at the next start
+              survives  system: no, applications: no, settings: no, data: no, moment: no
+              rule      /etc/ld.so.preload scratch (/usr/share/nacre/layers, line 40)
+            /usr/bin/perl
+              layer     scratch: what is changed here is gone at the next start
+              survives  system: no, applications: no, settings: no, data: no, moment: no
+              rule      / scratch (/usr/share/nacre/layers, line 6)
+            /home/bob/.config/file
+              layer     the user's data
+              survives  system: yes, applications: yes, settings: yes, data: as in the snapshot, moment: as in the snapshot
+              rule      /home/*/.config settings (/usr/share/nacre/layers, line 20)
+              note      the rule says settings; it takes effect at the next start, where it can
+            /home/user/Projects
+              layer     the user's settings
+              survives  system: yes, applications: yes, settings: no, data: no, moment: as in the snapshot
+              rule      /home/*/Projects settings (the administrator's rules, line 1)
+            [{"path":"/home/user/.config/t\u000aw\u0022o","layer":"settings","ruledLayer":"settings","rule":{"pattern":"/home/*/.config","source":"factory","line":20},"survives":{"system":"yes","applications":"yes","settings":"no","data":"no","moment":"snapshot"},"owner":null}]
+            nacre-where: /nowhere/file: no such file or folder
+            ended with 3
+
+            """, output);
+    }
+
+    [Fact]
     public void Without_the_users_applications_their_layer_is_left_alone()
     {
         guest.Started("mkdir opt/tool; echo tool > opt/tool/file");
