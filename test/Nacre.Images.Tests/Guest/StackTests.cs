@@ -77,7 +77,7 @@ public sealed class StackTests : IDisposable
     {
         guest.Write("app-00/etc/file", "one\n");
         guest.Started();
-        guest.Started("echo mine > etc/file; kill -KILL $$ || :");
+        Assert.Equal(137, guest.Start("echo mine > etc/file; kill -KILL $$").ExitCode);
         guest.Stack("2");
         Assert.DoesNotContain("stays", guest.Started("cat etc/file"), StringComparison.Ordinal);
         guest.Stack("3");
