@@ -62,7 +62,7 @@ internal static class FrozenGuest
         }
 
         var milliseconds = still.Elapsed.TotalMilliseconds;
-        await agent.ExecuteAsync("/bin/kill", [guard.ToString(CultureInfo.InvariantCulture)], null, CancellationToken.None).ConfigureAwait(false);
+        await agent.ExecuteAsync("/bin/sh", ["-c", GuestScripts.Unguard, "nacre", guard.ToString(CultureInfo.InvariantCulture)], null, CancellationToken.None).ConfigureAwait(false);
         return new TakenMoment(moment, milliseconds);
     }
 

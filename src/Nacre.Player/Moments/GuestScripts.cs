@@ -23,6 +23,9 @@ internal static class GuestScripts
         for point in "$@"; do fsfreeze -u "$point"; done 2>/dev/null
         """;
 
+    /// <summary>Ends the guard, so that it does not meet the next moment. Argument: its process.</summary>
+    public const string Unguard = "kill \"$1\"";
+
     /// <summary>Tells everybody in the guest. Argument: the words.</summary>
     public const string Warn = """
         wall "$1" 2>/dev/null
