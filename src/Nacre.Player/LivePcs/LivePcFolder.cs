@@ -2,7 +2,7 @@ using Nacre.Contracts;
 
 namespace Nacre.Player.LivePcs;
 
-/// <summary>The folder of one LivePC on this device: its kept lease, its installed release's signed manifest, and its volumes.</summary>
+/// <summary>The folder of one LivePC on this device: its kept lease, which corporate layers start, and its volumes.</summary>
 internal sealed class LivePcFolder
 {
     public LivePcFolder(PlayerPaths paths, string name)
@@ -61,13 +61,6 @@ internal sealed class LivePcFolder
     /// <summary>What is known of the newest states of its user layers.</summary>
     public string Anchors => Path.Combine(Root, "anchors");
 
-    /// <summary>The signed manifest of the release that starts; null before the first start.</summary>
-    public string? InstalledManifest
-    {
-        get => File.Exists(ManifestPath) ? File.ReadAllText(ManifestPath) : null;
-        set => DurableFile.Write(ManifestPath, System.Text.Encoding.ASCII.GetBytes(value!));
-    }
-
     /// <summary>Whether a start with this layer has succeeded: only before that may the guest format its disk whatever is on it.</summary>
     public bool IsInUse(string layer) => File.Exists(Volume(layer) + ".in-use");
 
@@ -76,8 +69,6 @@ internal sealed class LivePcFolder
     private string GrantPath => Path.Combine(Root, "lease.json");
 
     private string MachinePath => Path.Combine(Sockets, "machine.json");
-
-    private string ManifestPath => Path.Combine(Root, "release.jws");
 
     public void Create()
     {
