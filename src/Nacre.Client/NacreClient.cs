@@ -163,6 +163,21 @@ public sealed partial class NacreClient : IDisposable
     public Task<SignedAnchors> StateAnchorsAsync(string livePc, StateAnchors anchors, CancellationToken cancellationToken = default) =>
         transport.SendAsync<SignedAnchors>(HttpMethod.Post, $"v1/device/livepcs/{Escape(livePc)}/anchors", anchors, cancellationToken);
 
+    /// <summary>Orders a device to rejuvenate a LivePC.</summary>
+    public Task<Order> CreateOrderAsync(string livePc, CreateOrder order, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<Order>(HttpMethod.Post, $"v1/livepcs/{Escape(livePc)}/orders", order, cancellationToken);
+
+    /// <summary>All orders, newest first.</summary>
+    public Task<IReadOnlyList<Order>> ListOrdersAsync(CancellationToken cancellationToken = default) => transport.GetAsync<IReadOnlyList<Order>>("v1/orders", cancellationToken);
+
+    /// <summary>Takes an order back that the device has not carried out.</summary>
+    public Task<Order> WithdrawOrderAsync(string id, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<Order>(HttpMethod.Post, $"v1/orders/{Escape(id)}/withdraw", null, cancellationToken);
+
+    /// <summary>Delivers this device's receipts, and fetches what is ordered for a LivePC. Nothing of the answer is verified here.</summary>
+    public Task<SignedOrders> FetchOrdersAsync(string livePc, FetchOrders question, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<SignedOrders>(HttpMethod.Post, $"v1/device/livepcs/{Escape(livePc)}/orders", question, cancellationToken);
+
     /// <summary>Closes the connections.</summary>
     public void Dispose() => transport.Dispose();
 

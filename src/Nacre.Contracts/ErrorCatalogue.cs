@@ -160,6 +160,8 @@ public static class ErrorCatalogue
     public static readonly ErrorKind Paused = new("E_PAUSED", 409, ExitCode.State, "where this computer's disk is full, free some space: the LivePC goes on by itself, and nothing was lost");
     /// <summary>The guest did not start, or stopped by itself.</summary>
     public static readonly ErrorKind GuestFailed = new("E_GUEST_FAILED", 500, ExitCode.Failure, "the lines above are the last ones of the guest's console");
+    /// <summary>A moment, or a file in it, can't be read or taken back.</summary>
+    public static readonly ErrorKind MomentUnreadable = new("E_MOMENT_UNREADABLE", 500, ExitCode.Failure, "'nacre livepc snapshot browse' shows what the moment has; nothing was changed");
     /// <summary>QEMU refused to start.</summary>
     public static readonly ErrorKind QemuFailed = new("E_QEMU_FAILED", 500, ExitCode.Failure, "the lines above are QEMU's own words");
     /// <summary>Something took longer than it may.</summary>

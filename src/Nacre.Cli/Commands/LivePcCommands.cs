@@ -10,11 +10,11 @@ namespace Nacre.Cli.Commands;
 /// <summary><c>nacre livepc</c>: what a person does with a LivePC, and how an administrator defines one.</summary>
 internal static class LivePcCommands
 {
-    private static readonly Argument<string> Name = new("LIVEPC") { Description = "The LivePC's name" };
-    private static readonly Option<int?> Memory = new("--memory") { Description = "The guest's memory in MiB (default: half of the host's, 1024 to 4096)" };
-    private static readonly Option<int?> Processors = new("--processors") { Description = "The guest's processors (default: the host's, at most 4)" };
-    private static readonly Option<int?> Minutes = new("--timeout") { Description = "Minutes that the guest may take to start (default: as the policy says)" };
-    private static readonly Option<bool> NoFetch = new("--no-fetch") { Description = "Do not fetch the rest of the release once the guest is up" };
+    internal static readonly Argument<string> Name = new("LIVEPC") { Description = "The LivePC's name" };
+    internal static readonly Option<int?> Memory = new("--memory") { Description = "The guest's memory in MiB (default: half of the host's, 1024 to 4096)" };
+    internal static readonly Option<int?> Processors = new("--processors") { Description = "The guest's processors (default: the host's, at most 4)" };
+    internal static readonly Option<int?> Minutes = new("--timeout") { Description = "Minutes that the guest may take to start (default: as the policy says)" };
+    internal static readonly Option<bool> NoFetch = new("--no-fetch") { Description = "Do not fetch the rest of the release once the guest is up" };
     private static readonly Option<bool> AcceptOlder = new("--accept-older-state")
     {
         Description = "Start although a layer of the user's is older than its newest known state (E_VOLUME_OUTDATED): what was written since is lost, and the server notes it",
@@ -27,10 +27,11 @@ internal static class LivePcCommands
 
     public static Command Create() => new("livepc", "Run LivePCs on this device, and define them on the server")
     {
-        List(), Start(), Stop(), Status(), Update(), Rejuvenate(), Console(), Screenshot(), Execute(), Define(), Entitle(), Withdraw(), Policy(), Layers(), Reports(),
+        List(), Start(), Stop(), Status(), Update(), RejuvenationCommands.Rejuvenate(), RejuvenationCommands.Undo(), SnapshotCommands.Create(), Contact(),
+        Console(), Screenshot(), Execute(), Define(), Entitle(), Withdraw(), Policy(), Layers(), Reports(), OrderCommands.Order(), OrderCommands.List(),
     };
 
-    private static LivePcPlayer Player() => new(PlayerPaths.Open(), TimeProvider.System);
+    internal static LivePcPlayer Player() => new(PlayerPaths.Open(), TimeProvider.System);
 
     private static Command List()
     {
@@ -69,7 +70,7 @@ internal static class LivePcCommands
         return command;
     }
 
-    private static async Task StartAsync(LivePcPlayer player, ParseResult parsed, CancellationToken cancellationToken)
+    internal static async Task StartAsync(LivePcPlayer player, ParseResult parsed, CancellationToken cancellationToken)
     {
         var name = parsed.GetValue(Name)!;
         List<string> command = [.. PlayerCommand.Self(), "player", name];
@@ -108,6 +109,11 @@ internal static class LivePcCommands
             if (status.SetAside is { } aside)
             {
                 Terminal.Line($"{aside}; what ran before was started, and the server is told");
+            }
+
+            if (status.FinishedRejuvenation is { } moment)
+            {
+                Terminal.Line($"a rejuvenation that had been interrupted was finished; the layers before it are kept as moment {moment}");
             }
 
             if (status.Adopted)
@@ -175,7 +181,7 @@ internal static class LivePcCommands
                     Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"lease until {ends:yyyy-MM-dd HH:mm} UTC{(status.Offline ? ", taken offline" : "")}"));
                 }
 
-                foreach (var problem in new[] { status.Problem, status.LayerProblem, status.FreshnessProblem }.OfType<string>())
+                foreach (var problem in new[] { status.Problem, status.LayerProblem, status.FreshnessProblem, status.MomentProblem }.OfType<string>())
                 {
                     Terminal.Line($"problem: {problem}");
                 }
@@ -213,34 +219,10 @@ internal static class LivePcCommands
         return command;
     }
 
-    private static Command Rejuvenate()
+    private static Command Contact()
     {
-        var command = new Command("rejuvenate", "Put the system layer back to clean: what is not in a layer of the user's is gone, the user's layers stay") { Name, Memory, Processors, Minutes, NoFetch };
-        command.SetAction(async (parsed, cancellationToken) =>
-        {
-            var name = parsed.GetValue(Name)!;
-            var player = Player();
-            var status = await player.StatusAsync(name, cancellationToken);
-            if (status.Phase == LivePcPhase.Stopped)
-            {
-                Terminal.Note($"{name} does not run; its next start begins with a clean system layer anyway");
-                return;
-            }
-
-            if (status.Phase == LivePcPhase.Abandoned)
-            {
-                // Its guest is shut down properly first, which takes a player.
-                await StartAsync(player, parsed, cancellationToken);
-            }
-
-            Terminal.Note($"{name}: kept: the user's applications, settings and data; put back: everything else");
-            await Terminal.ProgressAsync($"stopping {name}", async _ =>
-            {
-                await player.StopAsync(name, cancellationToken);
-                return 0;
-            });
-            await StartAsync(player, parsed, cancellationToken);
-        });
+        var command = new Command("contact", "Have a LivePC that runs ask the server for the administrator's orders now, instead of within five minutes") { Name };
+        command.SetAction((parsed, cancellationToken) => Player().ContactAsync(parsed.GetValue(Name)!, cancellationToken));
         return command;
     }
 

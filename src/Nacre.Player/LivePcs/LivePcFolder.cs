@@ -66,9 +66,38 @@ internal sealed class LivePcFolder
 
     public void SetInUse(string layer) => DurableFile.Write(Volume(layer) + ".in-use", []);
 
+    /// <summary>Takes that back, durably, before the layer is put back to blank.</summary>
+    public void ForgetInUse(string layer) => DurableFile.Delete(Volume(layer) + ".in-use");
+
+    /// <summary>The release that ran last on the user's layers; null before the first start.</summary>
+    public int? StartedVersion
+    {
+        get => DurableFile.ReadJson<StartedRelease>(StartedPath)?.Version;
+        set => DurableFile.WriteJson(StartedPath, new StartedRelease(value!.Value));
+    }
+
+    /// <summary>The administrator's orders that were dealt with.</summary>
+    public string Orders => Path.Combine(Root, "orders");
+
+    /// <summary>Takes the LivePC for this process.</summary>
+    /// <exception cref="NacreException">AlreadyRunning.</exception>
+    public FileStream Hold()
+    {
+        try
+        {
+            return new FileStream(Lock, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+        }
+        catch (IOException exception)
+        {
+            throw new NacreException(ErrorCatalogue.AlreadyRunning, $"'{Name}' runs already", exception);
+        }
+    }
+
     private string GrantPath => Path.Combine(Root, "lease.json");
 
     private string MachinePath => Path.Combine(Sockets, "machine.json");
+
+    private string StartedPath => Path.Combine(Root, "started.json");
 
     public void Create()
     {
@@ -76,4 +105,6 @@ internal sealed class LivePcFolder
         PlayerPaths.MakePrivate(Path.Combine(Root, "volumes"));
         PlayerPaths.MakePrivate(Sockets);
     }
+
+    private sealed record StartedRelease(int Version);
 }

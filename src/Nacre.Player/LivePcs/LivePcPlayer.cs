@@ -35,7 +35,7 @@ public sealed record UpdateResult(int? From, int To, long Bytes, long ReleaseByt
 public sealed record LayerChange(string Image, int? From, int? To);
 
 /// <summary>What a person or a script can do with this device's LivePCs.</summary>
-public sealed class LivePcPlayer
+public sealed partial class LivePcPlayer
 {
     private readonly PlayerPaths paths;
     private readonly TimeProvider time;

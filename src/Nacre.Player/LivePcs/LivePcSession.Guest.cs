@@ -40,6 +40,11 @@ public sealed partial class LivePcSession
             await WaitForGuestAsync(qemu, record.IsUp).ConfigureAwait(false);
             record.Fresh.ToList().ForEach(folder.SetInUse);
             folder.Machine = record with { IsUp = true };
+            if (record.IsUp)
+            {
+                await RecoverMomentsAsync().ConfigureAwait(false);
+            }
+
             await StayAsync(qemu).ConfigureAwait(false);
         }
         finally
@@ -161,8 +166,10 @@ public sealed partial class LivePcSession
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
         var fetching = options.FetchRest ? FetchRestAsync(ending.Token) : Task.CompletedTask;
         var reporting = ReportAsync(ending.Token);
+        var keeping = KeepMomentsAsync(ending.Token);
+        var listening = ListenForOrdersAsync(ending.Token);
         var asked = Task.Delay(Timeout.Infinite, stopping.Token);
-        await Task.WhenAny(qemu.Ended, asked).ConfigureAwait(false);
+        await Task.WhenAny(qemu.Ended, asked, beginAnew.Task).ConfigureAwait(false);
         if (!qemu.Ended.IsCompleted)
         {
             Change(now => now with { Phase = LivePcPhase.Stopping, Detail = "shutting the guest down" });
@@ -170,8 +177,7 @@ public sealed partial class LivePcSession
         }
 
         await ending.CancelAsync().ConfigureAwait(false);
-        await fetching.ConfigureAwait(false);
-        await reporting.ConfigureAwait(false);
+        await Task.WhenAll(fetching, reporting, keeping, listening).ConfigureAwait(false);
     }
 
     /// <summary>Fetches what is missing of the release, so that it starts without a network.</summary>
@@ -268,7 +274,7 @@ public sealed partial class LivePcSession
                 await Machine().ExecuteAsync("screendump", new JsonObject { ["filename"] = file, ["format"] = "png" }, cancellationToken).ConfigureAwait(false);
                 return null;
             default:
-                throw new NacreException(ErrorCatalogue.RequestInvalid, $"the player has no command '{command}'");
+                return await HandleMomentAsync(command, arguments, cancellationToken).ConfigureAwait(false);
         }
     }
 

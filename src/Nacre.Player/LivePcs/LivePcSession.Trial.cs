@@ -42,9 +42,8 @@ public sealed partial class LivePcSession
             }
 
             stopping.Token.ThrowIfCancellationRequested();
-            pause.Reset();
-            releases.Dispose();
-            (releases, qmp, unhealthy) = (null, null, null);
+            Forget();
+            folder.Machine = null;
         }
     }
 

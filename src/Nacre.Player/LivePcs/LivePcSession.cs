@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Security.Cryptography;
 using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Nbd;
@@ -48,7 +47,7 @@ public sealed partial class LivePcSession : IDisposable
     private const string Scratch = "scratch";
 
     /// <summary>The user's layers and their sizes; nothing is stored for what was never written.</summary>
-    private static readonly (string Layer, long Size)[] UserLayers = [("applications", 32 * GiB), ("settings", 8 * GiB), ("data", 64 * GiB)];
+    internal static readonly (string Layer, long Size)[] UserLayers = [("applications", 32 * GiB), ("settings", 8 * GiB), ("data", 64 * GiB)];
 
     private readonly PlayerPaths paths;
     private readonly LivePcFolder folder;
@@ -94,14 +93,14 @@ public sealed partial class LivePcSession : IDisposable
     public async Task RunAsync(CancellationToken stop)
     {
         using var registration = stop.Register(stopping.Cancel);
-        using var single = HoldLock();
+        using var single = folder.Hold();
         using var leftOver = LeftOver.Find(folder);
         await using var control = new ControlSocket(folder.ControlSocket, HandleAsync);
         try
         {
             if (leftOver is not null)
             {
-                if (await TryGoOnAsync(leftOver).ConfigureAwait(false))
+                if (await TryGoOnAsync(leftOver).ConfigureAwait(false) && !TryBeginAnew())
                 {
                     return;
                 }
@@ -109,8 +108,12 @@ public sealed partial class LivePcSession : IDisposable
                 await leftOver.EndAsync().ConfigureAwait(false);
             }
 
-            folder.Machine = null;
-            await StartStackAsync().ConfigureAwait(false);
+            do
+            {
+                folder.Machine = null;
+                await StartStackAsync().ConfigureAwait(false);
+            }
+            while (TryBeginAnew());
         }
         catch (VolumeException exception)
         {
@@ -143,7 +146,9 @@ public sealed partial class LivePcSession : IDisposable
         {
             await using var volumes = await OpenVolumesAsync(lease, identity, anchors).ConfigureAwait(false);
             await using var keeping = await anchors.BeginAsync().ConfigureAwait(false);
+            await PrepareMomentsAsync(volumes, lease, identity, client).ConfigureAwait(false);
             await using var nbd = NbdServer.Start(folder.NbdSocket, volumes.Exports);
+            disks = nbd;
             Report(LivePcPhase.Accelerator, "choosing the accelerator");
             var accelerator = await Accelerator.ChooseAsync(
                 paths.Accelerator, kernel.Path, () => Report(LivePcPhase.Accelerator, "finding out whether KVM really works here"), stopping.Token).ConfigureAwait(false);
@@ -176,16 +181,8 @@ public sealed partial class LivePcSession : IDisposable
         }
     }
 
-    private async Task<AnchorKeeper> LoadAnchorsAsync(EnrolledIdentity identity, NacreClient client)
-    {
-        var tpm = await TpmCounter.FindAsync(identity.Record.DeviceId, folder.Name, stopping.Token).ConfigureAwait(false);
-        var anchors = new AnchorKeeper(
-            new AnchorFile(folder, identity), tpm,
-            (statements, cancellationToken) => OpenedLease.StateAnchorsAsync(identity, client, folder.Name, statements, cancellationToken),
-            problem => Change(now => now with { FreshnessProblem = problem }), time);
-        await anchors.LoadAsync(stopping.Token).ConfigureAwait(false);
-        return anchors;
-    }
+    private Task<AnchorKeeper> LoadAnchorsAsync(EnrolledIdentity identity, NacreClient client) => OpenLayers.LoadAnchorsAsync(
+        folder, identity, client, problem => Change(now => now with { FreshnessProblem = problem }), time, stopping.Token);
 
     private async Task<OpenedLease> TakeLeaseAsync(EnrolledIdentity identity, AnchorKeeper anchors)
     {
@@ -257,20 +254,7 @@ public sealed partial class LivePcSession : IDisposable
             volumes.Add(export, device);
         }
 
-        anchors.Hear(lease.Claims.Anchors ?? [], lease.IsNew);
-        var slotKey = lease.SlotKey(identity);
-        try
-        {
-            foreach (var (layer, size) in UserLayers)
-            {
-                await anchors.OpenAsync(layer, newest => volumes.Open(layer, folder.Volume(layer), size, slotKey, newest), acceptOlder).ConfigureAwait(false);
-            }
-        }
-        finally
-        {
-            CryptographicOperations.ZeroMemory(slotKey);
-        }
-
+        await OpenLayers.OpenUserLayersAsync(volumes, folder, lease, identity, anchors, acceptOlder).ConfigureAwait(false);
         Change(now => now with { AcceptedOlder = anchors.Accepted });
     }
 
@@ -297,17 +281,5 @@ public sealed partial class LivePcSession : IDisposable
             Processors = options.Processors ?? Math.Min(4, Environment.ProcessorCount),
             Sockets = folder.Sockets,
         };
-    }
-
-    private FileStream HoldLock()
-    {
-        try
-        {
-            return new FileStream(folder.Lock, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
-        }
-        catch (IOException exception)
-        {
-            throw new NacreException(ErrorCatalogue.AlreadyRunning, $"'{folder.Name}' runs already", exception);
-        }
     }
 }

@@ -123,6 +123,12 @@ public sealed record LivePcStatus
     /// <summary>The layers that were older than their newest known state at this start, and accepted on purpose; in words.</summary>
     public IReadOnlyList<string> AcceptedOlder { get; init; } = [];
 
+    /// <summary>The moment before a rejuvenation that had been interrupted, and was finished by this start; null where there was none.</summary>
+    public string? FinishedRejuvenation { get; init; }
+
+    /// <summary>What is wrong with the moments or the administrator's orders, for a person.</summary>
+    public string? MomentProblem { get; init; }
+
     /// <summary>What is wrong, for a person: why the release can't be completed now, where it can't.</summary>
     public string? Problem { get; init; }
 }

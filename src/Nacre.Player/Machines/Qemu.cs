@@ -200,7 +200,17 @@ internal sealed class Qemu : IAsyncDisposable
     }
 
     /// <summary>A disk, for a QEMU that has an iothread named <c>disks</c>.</summary>
-    internal static string[] DiskArguments(GuestDisk disk, string nbdSocket)
+    internal static string[] DiskArguments(GuestDisk disk, string nbdSocket) =>
+    [
+        "-blockdev", DiskNode(disk, nbdSocket, disk.IsReadOnly ? ReadOnlyReconnectDelay : ReconnectDelay).ToJsonString(),
+        "-device", $"virtio-blk-pci,drive={disk.Export},serial={disk.Serial},iothread=disks" + (disk.IsReadOnly ? "" : ",werror=stop,rerror=stop"),
+    ];
+
+    /// <summary>A disk's block node, as an argument or for <c>blockdev-add</c>.</summary>
+    /// <param name="disk">The disk.</param>
+    /// <param name="nbdSocket">Who serves it.</param>
+    /// <param name="reconnectDelay">Seconds for which requests wait for a server that went away.</param>
+    internal static JsonObject DiskNode(GuestDisk disk, string nbdSocket, int reconnectDelay)
     {
         var node = new JsonObject
         {
@@ -208,7 +218,7 @@ internal sealed class Qemu : IAsyncDisposable
             ["node-name"] = disk.Export,
             ["server"] = new JsonObject { ["type"] = "unix", ["path"] = nbdSocket },
             ["export"] = disk.Export,
-            ["reconnect-delay"] = disk.IsReadOnly ? ReadOnlyReconnectDelay : ReconnectDelay,
+            ["reconnect-delay"] = reconnectDelay,
             ["read-only"] = disk.IsReadOnly,
             ["discard"] = "unmap",
         };
@@ -217,11 +227,7 @@ internal sealed class Qemu : IAsyncDisposable
             node["detect-zeroes"] = "unmap";
         }
 
-        return
-        [
-            "-blockdev", node.ToJsonString(),
-            "-device", $"virtio-blk-pci,drive={disk.Export},serial={disk.Serial},iothread=disks" + (disk.IsReadOnly ? "" : ",werror=stop,rerror=stop"),
-        ];
+        return node;
     }
 }
 

@@ -40,6 +40,8 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
 
     public DbSet<AnchorRow> Anchors => Set<AnchorRow>();
 
+    public DbSet<OrderRow> Orders => Set<OrderRow>();
+
     public DbSet<AuditRow> Audit => Set<AuditRow>();
 
     /// <summary>Begins to write. SQLite lets one writer in at a time, from here to the commit: what is read inside does not change.</summary>
@@ -117,6 +119,15 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
         modelBuilder.Entity<AnchorRow>(entity =>
         {
             entity.ToTable("Anchors").HasKey(row => new { row.DeviceId, row.LivePc, row.Layer });
+            entity.HasOne<DeviceRow>().WithMany().HasForeignKey(row => row.DeviceId).OnDelete(DeleteBehavior.Restrict);
+            entity.HasOne<LivePcRow>().WithMany().HasForeignKey(row => row.LivePc).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<OrderRow>(entity =>
+        {
+            entity.ToTable("Orders").HasKey(row => row.Id);
+            entity.Property(row => row.Depth).HasConversion<string>();
+            entity.Property(row => row.State).HasConversion<string>();
+            entity.HasIndex(row => new { row.DeviceId, row.LivePc });
             entity.HasOne<DeviceRow>().WithMany().HasForeignKey(row => row.DeviceId).OnDelete(DeleteBehavior.Restrict);
             entity.HasOne<LivePcRow>().WithMany().HasForeignKey(row => row.LivePc).OnDelete(DeleteBehavior.Restrict);
         });

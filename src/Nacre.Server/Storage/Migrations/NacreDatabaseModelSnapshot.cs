@@ -295,6 +295,52 @@ namespace Nacre.Server.Storage.Migrations
                     b.ToTable("LivePcs", (string)null);
                 });
 
+            modelBuilder.Entity("Nacre.Server.OrderRow", b =>
+                {
+                    b.Property<string>("Id")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long?>("Before")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Depth")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Detail")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("DeviceId")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<long?>("EndedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("LivePc")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("OrderedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("State")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("To")
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("Id");
+
+                    b.HasIndex("LivePc");
+
+                    b.HasIndex("DeviceId", "LivePc");
+
+                    b.ToTable("Orders", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.ReleaseRow", b =>
                 {
                     b.Property<string>("Image")
@@ -523,6 +569,21 @@ namespace Nacre.Server.Storage.Migrations
                     b.HasOne("Nacre.Server.ImageRow", null)
                         .WithMany()
                         .HasForeignKey("Image")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+                });
+
+            modelBuilder.Entity("Nacre.Server.OrderRow", b =>
+                {
+                    b.HasOne("Nacre.Server.DeviceRow", null)
+                        .WithMany()
+                        .HasForeignKey("DeviceId")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+
+                    b.HasOne("Nacre.Server.LivePcRow", null)
+                        .WithMany()
+                        .HasForeignKey("LivePc")
                         .OnDelete(DeleteBehavior.Restrict)
                         .IsRequired();
                 });
