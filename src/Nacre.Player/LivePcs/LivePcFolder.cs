@@ -1,4 +1,5 @@
 using Nacre.Contracts;
+using Nacre.Player.Stacks;
 
 namespace Nacre.Player.LivePcs;
 
@@ -69,11 +70,11 @@ internal sealed class LivePcFolder
     /// <summary>Takes that back, durably, before the layer is put back to blank.</summary>
     public void ForgetInUse(string layer) => DurableFile.Delete(Volume(layer) + ".in-use");
 
-    /// <summary>The release that ran last on the user's layers; null before the first start.</summary>
-    public int? StartedVersion
+    /// <summary>The corporate layers that ran last on the user's; null before the first start.</summary>
+    public CorporateStack? Started
     {
-        get => DurableFile.ReadJson<StartedRelease>(StartedPath)?.Version;
-        set => DurableFile.WriteJson(StartedPath, new StartedRelease(value!.Value));
+        get => DurableFile.ReadJson<CorporateStack>(StartedPath);
+        set => DurableFile.WriteJson(StartedPath, value!);
     }
 
     /// <summary>The administrator's orders that were dealt with.</summary>
@@ -105,6 +106,4 @@ internal sealed class LivePcFolder
         PlayerPaths.MakePrivate(Path.Combine(Root, "volumes"));
         PlayerPaths.MakePrivate(Sockets);
     }
-
-    private sealed record StartedRelease(int Version);
 }
