@@ -69,6 +69,8 @@ public sealed class StackTests : IDisposable
         Assert.Equal("broken", state.FindSetAside(Second)!.Reason);
         Assert.Null(state.FindSetAside(First));
         Assert.Null(state.Offer(Second).FindSetAside(Second));
+        Assert.NotNull(state.Healthy(First).FindSetAside(Second));
+        Assert.Empty(state.Offer(Stack(("debian", 3))).Healthy(Stack(("debian", 3))).SetAside);
         Assert.Equal(0, new StackState { Good = First }.Failed(First).Failures);
     }
 
@@ -87,7 +89,12 @@ public sealed class StackTests : IDisposable
     {
         var good = Stack(("debian", 1), ("tools", 1), ("editor", 4));
         var state = new StackState { Good = good };
-        Assert.Equal(First, state.Choose(release => release.Image != "tools", First));
+        var offered = Stack(("debian", 2), ("tools", 3), ("new", 1));
+        Assert.Equal(good, state.Choose(_ => true, offered));
+        Assert.Equal(Stack(("debian", 1), ("tools", 3), ("editor", 4)), state.Choose(release => release.Image != "tools", offered));
+        Assert.Equal(Stack(("debian", 1), ("tools", 1)), state.Choose(release => release.Image != "editor", offered));
+        Assert.Equal(Stack(("debian", 2), ("tools", 1), ("editor", 4)), state.Choose(release => release.Image != "debian", offered));
+        Assert.Equal(offered, new StackState().Choose(_ => true, offered));
         Assert.Equal(Stack(("debian", 1), ("editor", 4)), state.Fallback(Second, release => release.Image != "tools"));
         Assert.Null(state.Fallback(Second, release => release.Image != "debian"));
         Assert.Null(state.Fallback(Stack(("debian", 1), ("editor", 4)), release => release.Image != "tools"));

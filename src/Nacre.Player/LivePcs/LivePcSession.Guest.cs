@@ -106,12 +106,11 @@ public sealed partial class LivePcSession
 
         await ending.CancelAsync().ConfigureAwait(false);
         await answered.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        if (!wasUp && status.OnTrial)
+        if (wasUp || !status.OnTrial || await AreUnitsActiveAsync(qemu, waited, limit).ConfigureAwait(false))
         {
-            await RequireUnitsAsync(qemu, waited, limit).ConfigureAwait(false);
+            await ConfirmAsync().ConfigureAwait(false);
         }
 
-        await ConfirmAsync().ConfigureAwait(false);
         Refresh();
         Change(now => now with { SecondsToAgent = sinceCommand.Elapsed.TotalSeconds, BytesToAgent = now.FetchedBytes });
         isUp = true;
