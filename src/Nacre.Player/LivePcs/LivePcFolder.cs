@@ -77,6 +77,23 @@ internal sealed class LivePcFolder
         set => DurableFile.WriteJson(StartedPath, value!);
     }
 
+    /// <summary>What the user chose for the next start where packages of theirs can't be carried; null where nothing is chosen.</summary>
+    public UserPackageConflicts? UserPackages
+    {
+        get => DurableFile.ReadJson<ChosenConflicts>(UserPackagesPath)?.Choice;
+        set
+        {
+            if (value is { } choice)
+            {
+                DurableFile.WriteJson(UserPackagesPath, new ChosenConflicts(choice));
+            }
+            else
+            {
+                DurableFile.Delete(UserPackagesPath);
+            }
+        }
+    }
+
     /// <summary>The administrator's orders that were dealt with.</summary>
     public string Orders => Path.Combine(Root, "orders");
 
@@ -98,6 +115,8 @@ internal sealed class LivePcFolder
 
     private string MachinePath => Path.Combine(Sockets, "machine.json");
 
+    private string UserPackagesPath => Path.Combine(Root, "user-packages.json");
+
     private string StartedPath => Path.Combine(Root, "started.json");
 
     public void Create()
@@ -106,4 +125,6 @@ internal sealed class LivePcFolder
         PlayerPaths.MakePrivate(Path.Combine(Root, "volumes"));
         PlayerPaths.MakePrivate(Sockets);
     }
+
+    private sealed record ChosenConflicts(UserPackageConflicts Choice);
 }

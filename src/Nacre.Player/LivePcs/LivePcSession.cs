@@ -25,8 +25,8 @@ public sealed record SessionOptions
     /// <summary>How long the guest may take until it is healthy; null: as long as the policy says.</summary>
     public TimeSpan? StartLimit { get; init; }
 
-    /// <summary>What is done with a package of the user's that the corporate layers can't carry.</summary>
-    public UserPackageConflicts UserPackages { get; init; }
+    /// <summary>What is done with a package of the user's that the corporate layers can't carry; null: what was chosen at the update, else postpone.</summary>
+    public UserPackageConflicts? UserPackages { get; init; }
 
     /// <summary>Whether the rest of the release is fetched once the guest is up.</summary>
     public bool FetchRest { get; init; } = true;
@@ -161,7 +161,7 @@ public sealed partial class LivePcSession : IDisposable
             }
 
             var stack = releases!.Stack;
-            using var parameters = new GuestParameters(policy, stack.Releases.Select(release => release.ToString()), options.UserPackages);
+            using var parameters = new GuestParameters(policy, stack.Releases.Select(release => release.ToString()), options.UserPackages ?? folder.UserPackages ?? UserPackageConflicts.Postpone);
             var machine = Machine(accelerator, kernel.Path, initramfs.Path, commandLine, stack, parameters.Paths);
             await using var qemu = Qemu.Start(machine);
             var record = new MachineRecord
