@@ -32,7 +32,7 @@ public sealed class ApplicationLayerTests
         await organisation.InGuestAsync("getent passwd tools; su user -c 'echo report > /home/user/report.txt'; sync");
 
         // A release whose init is broken: two attempts, then the one before, in the same command.
-        var broken = Copy(system, organisation["broken"], "init=/nonexistent");
+        var broken = Copy(system, organisation["broken"], "boot=nothing");
         await PublishAsync(administrator, broken);
         await device.RunAsync("livepc", "update", "office");
         await device.RunAsync("livepc", "stop", "office");
@@ -120,7 +120,7 @@ public sealed class ApplicationLayerTests
         Directory.CreateDirectory(folder);
         foreach (var file in Directory.GetFiles(image).Where(file => Path.GetFileName(file) != "image.json"))
         {
-            File.CreateSymbolicLink(Path.Combine(folder, Path.GetFileName(file)), file);
+            File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
         }
 
         var description = JsonNode.Parse(File.ReadAllText(Path.Combine(image, "image.json")))!;

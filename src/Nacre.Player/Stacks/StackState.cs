@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using Nacre.Contracts;
 
 namespace Nacre.Player.Stacks;
@@ -32,9 +33,11 @@ internal sealed record StackState
     public IReadOnlyList<string> Reports { get; init; } = [];
 
     /// <summary>What starts next; null before anything was chosen.</summary>
+    [JsonIgnore]
     public CorporateStack? Next => Trial ?? Good;
 
     /// <summary>Every release that a start may need: the lease has to cover them.</summary>
+    [JsonIgnore]
     public IReadOnlyList<ReleaseName> Needed => [.. (Trial?.Releases ?? []).Concat(Good?.Releases ?? []).Distinct()];
 
     public SetAsideStack? FindSetAside(CorporateStack stack) => SetAside.LastOrDefault(one => one.Stack.Equals(stack));
