@@ -132,10 +132,20 @@ public sealed partial class LivePcSession
             return;
         }
 
-        var checkedPackages = await agent!.ExecuteAsync("/usr/bin/apt-get", ["-qq", "check"], null, cancellationToken).ConfigureAwait(false);
-        if (checkedPackages.ExitCode != 0)
+        GuestCommandResult answer;
+        try
         {
-            var words = Plain(System.Text.Encoding.UTF8.GetString(checkedPackages.Error));
+            answer = await agent!.ExecuteAsync("/usr/bin/apt-get", ["-qq", "check"], null, cancellationToken).ConfigureAwait(false);
+        }
+        catch (NacreException)
+        {
+            // A guest without apt, or one that does not answer: then nobody knows.
+            return;
+        }
+
+        if (answer.ExitCode != 0)
+        {
+            var words = Plain(System.Text.Encoding.UTF8.GetString(answer.Error));
             var reason = $"{stack}: the packages of the application layers lack something of this system; build the layers on it";
             Change(now => now with { LayerProblem = reason });
             await KeepReportAsync(ReportKind.Dependencies, stack, new Unhealthy(reason, words), now => now).ConfigureAwait(false);
