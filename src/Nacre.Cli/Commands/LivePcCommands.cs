@@ -28,7 +28,7 @@ internal static class LivePcCommands
     public static Command Create() => new("livepc", "Run LivePCs on this device, and define them on the server")
     {
         List(), Start(), Stop(), Status(), Update(), RejuvenationCommands.Rejuvenate(), RejuvenationCommands.Undo(), SnapshotCommands.Create(), Contact(),
-        Console(), Screenshot(), Execute(), Define(), Entitle(), Withdraw(), Policy(), OrderCommands.Order(), OrderCommands.List(),
+        Console(), Screenshot(), Execute(), Define(), Entitle(), Withdraw(), Policy(), Layers(), Reports(), OrderCommands.Order(), OrderCommands.List(),
     };
 
     internal static LivePcPlayer Player() => new(PlayerPaths.Open(), TimeProvider.System);
@@ -106,6 +106,11 @@ internal static class LivePcCommands
                 Terminal.Line($"accepted as the newest state from now on: {older}");
             }
 
+            if (status.SetAside is { } aside)
+            {
+                Terminal.Line($"{aside}; what ran before was started, and the server is told");
+            }
+
             if (status.FinishedRejuvenation is { } moment)
             {
                 Terminal.Line($"a rejuvenation that had been interrupted was finished; the layers before it are kept as moment {moment}");
@@ -120,7 +125,7 @@ internal static class LivePcCommands
             }
 
             Terminal.Line(string.Create(CultureInfo.InvariantCulture,
-                $"{name} runs release {status.Version} of {status.Image}: usable after {status.SecondsToAgent:0.0} s and {Terminal.Bytes(status.BytesToAgent ?? 0)} of {Terminal.Bytes(status.ImageBytes)} fetched ({Share(status.BytesToAgent ?? 0, status.ImageBytes)})"));
+                $"{name} runs release {status.Version} of {status.Image}{With(status.Layers)}: usable after {status.SecondsToAgent:0.0} s and {Terminal.Bytes(status.BytesToAgent ?? 0)} of {Terminal.Bytes(status.ImageBytes)} fetched ({Share(status.BytesToAgent ?? 0, status.ImageBytes)})"));
             Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"system layer put back to clean in {status.RejuvenationMilliseconds:0.0} ms; accelerator {status.Accelerator}; lease until {status.LeaseEnds:yyyy-MM-dd HH:mm} UTC{(status.Offline ? "; offline" : "")}"));
         });
     }
@@ -149,7 +154,12 @@ internal static class LivePcCommands
             var status = await Player().StatusAsync(parsed.GetValue(Name)!, cancellationToken);
             Terminal.Result(status, () =>
             {
-                Terminal.Line($"{status.Name}: {Lower(status.Phase)}{(status.Version is { } version ? $", release {version} of {status.Image}" : "")}");
+                Terminal.Line($"{status.Name}: {Lower(status.Phase)}{(status.Version is { } version ? $", release {version} of {status.Image}{With(status.Layers)}{(status.OnTrial ? ", on trial" : "")}" : "")}");
+                if (status.SetAside is { } aside)
+                {
+                    Terminal.Line(aside);
+                }
+
                 if (status.Phase == LivePcPhase.Paused)
                 {
                     Terminal.Line($"paused: {status.Detail}");
@@ -171,7 +181,7 @@ internal static class LivePcCommands
                     Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"lease until {ends:yyyy-MM-dd HH:mm} UTC{(status.Offline ? ", taken offline" : "")}"));
                 }
 
-                foreach (var problem in new[] { status.Problem, status.FreshnessProblem, status.MomentProblem }.OfType<string>())
+                foreach (var problem in new[] { status.Problem, status.LayerProblem, status.FreshnessProblem, status.MomentProblem }.OfType<string>())
                 {
                     Terminal.Line($"problem: {problem}");
                 }
@@ -182,7 +192,8 @@ internal static class LivePcCommands
 
     private static Command Update()
     {
-        var command = new Command("update", "Download the release that the channel offers; it starts at the next start, under the user's layers") { Name, UserPackages };
+        var retry = new Option<bool>("--retry") { Description = "Take corporate layers again that were set aside (E_SET_ASIDE)" };
+        var command = new Command("update", "Download the release and the application layers on offer; they start at the next start, under the user's layers, on trial") { Name, retry, UserPackages };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var name = parsed.GetValue(Name)!;
@@ -194,14 +205,19 @@ internal static class LivePcCommands
                 {
                     total = planned.Bytes;
                     Terminal.Note($"{name}: release {planned.From?.ToString(CultureInfo.InvariantCulture) ?? "-"} to {planned.To}: {Terminal.Bytes(planned.Bytes)} to download of {Terminal.Bytes(planned.ReleaseBytes)}");
+                    foreach (var layer in planned.Layers)
+                    {
+                        Terminal.Note($"{name}: {Words(layer)}");
+                    }
                 },
                 new Reporter<long>(fetched => report(total == 0 ? 1 : (double)fetched / total, $"{Terminal.Bytes(fetched)} of {Terminal.Bytes(total)}")),
+                parsed.GetValue(retry),
                 cancellationToken));
             Terminal.Result(result, () =>
             {
                 Terminal.Line(result is null
                     ? $"{name} is up to date"
-                    : $"{name}: release {result.To} is here ({Terminal.Bytes(result.Bytes)} downloaded) and starts at the next start");
+                    : $"{name}: release {result.To}{string.Concat(result.Layers.Where(layer => layer.To is not null).Select(layer => $" with {layer.Image} {layer.To}"))} is here ({Terminal.Bytes(result.Bytes)} downloaded) and starts at the next start");
                 foreach (var conflict in result?.UserPackages?.Conflicts ?? [])
                 {
                     Terminal.Line($"{conflict.Package} {conflict.Version} is taken out then{(parsed.GetValue(UserPackages) == UserPackageConflicts.Reinstall ? " and installed again" : "")}: {conflict.Reason}");
@@ -320,6 +336,75 @@ internal static class LivePcCommands
         });
         return command;
     }
+
+    private static string With(IReadOnlyList<string> layers) => layers.Count == 0 ? "" : $" with {string.Join(", ", layers)}";
+
+    private static string Words(LayerChange layer) => layer.From is null ? $"application layer {layer.Image} {layer.To} is added"
+        : layer.To is null ? $"application layer {layer.Image} is removed"
+        : $"application layer {layer.Image}: release {layer.From} to {layer.To}";
+
+    private static Command Layers()
+    {
+        var layers = new Argument<string[]>("APP[:CHANNEL]") { Description = "The application layers, lowest first, each with its channel (default: stable); none of them: show", Arity = ArgumentArity.ZeroOrMore };
+        var none = new Option<bool>("--none") { Description = "Take all application layers out" };
+        var command = new Command("layers", "Set the application layers of a LivePC, in order, or show them (administrators); devices take them with their next update") { Name, layers, none };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var name = parsed.GetValue(Name)!;
+            var wanted = parsed.GetValue(layers) ?? [];
+            if (parsed.GetValue(none) && wanted.Length > 0)
+            {
+                throw new NacreException(ErrorCatalogue.UsageInvalid, "give either application layers or --none");
+            }
+
+            var choices = wanted.Select(word => word.Split(':', 2)).Select(parts => new LayerChoice(parts[0], parts.Length == 2 ? parts[1] : null)).ToList();
+            using var client = Administration.Connect();
+            var stack = wanted.Length == 0 && !parsed.GetValue(none)
+                ? await client.GetLayersAsync(name, cancellationToken)
+                : await client.PutLayersAsync(name, choices, cancellationToken);
+            Terminal.Result(stack, () =>
+            {
+                Terminal.Table(["POSITION", "IMAGE", "CHANNEL", "RELEASE"], stack.Layers.Prepend(new StackedLayer(stack.Image, stack.Channel, stack.Version))
+                    .Select((layer, position) => new[] { position == 0 ? "system" : $"{position}", layer.Image, layer.Channel, layer.Version is { } version ? $"{version}" : "-" }));
+                foreach (var conflict in stack.Conflicts)
+                {
+                    Terminal.Line($"conflict: {conflict.Path}: brought by {string.Join(", ", conflict.Layers)}; {conflict.Winner} wins");
+                }
+
+                foreach (var warning in stack.Warnings)
+                {
+                    Terminal.Line($"warning: {warning}");
+                }
+            });
+        });
+        return command;
+    }
+
+    private static Command Reports()
+    {
+        var command = new Command("reports", "Show what devices reported about a LivePC's corporate layers (administrators)") { Name };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            using var client = Administration.Connect();
+            ShowReports(await client.ListReportsAsync(null, parsed.GetValue(Name)!, cancellationToken));
+        });
+        return command;
+    }
+
+    /// <summary>Shows reports, the newest first.</summary>
+    internal static void ShowReports(IReadOnlyList<DeviceReport> reports) => Terminal.Result(reports, () =>
+    {
+        foreach (var (device, livePc, _, report) in reports)
+        {
+            var kind = JsonSerializer.Serialize(report.Kind, ContractJson.Options).Trim('"');
+            Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"{report.At:yyyy-MM-dd HH:mm} UTC, device {device}, {livePc}, {kind}: {string.Join(", ", report.Stack)}"));
+            Terminal.Line($"  {report.Reason}");
+            foreach (var line in report.Console.Split('\n', StringSplitOptions.RemoveEmptyEntries))
+            {
+                Terminal.Line($"    {line.Trim()}");
+            }
+        }
+    });
 
     private static readonly JsonSerializerOptions Indented = new(ContractJson.Options) { WriteIndented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 

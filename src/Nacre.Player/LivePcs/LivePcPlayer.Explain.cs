@@ -29,16 +29,16 @@ public sealed partial class LivePcPlayer
         var plain = Plain(path);
         var folder = new LivePcFolder(paths, name);
         using var identity = EnrolledIdentity.Open(paths);
-        var installed = Installed(folder, identity)
+        var installed = Next(folder)?.System
             ?? throw new NacreException(ErrorCatalogue.NotFound, $"no release of '{name}' is on this device yet: its first start fetches one");
-        var lease = OpenedLease.TryOpenKept(identity, folder, time) is { } kept && kept.Covers(installed.Version)
+        var lease = OpenedLease.TryOpenKept(identity, folder, time) is { } kept && kept.Covers(installed)
             ? kept
-            : await OpenedLease.TakeAsync(identity, folder, installed.Version, null, time, cancellationToken).ConfigureAwait(false);
+            : await OpenedLease.TakeAsync(identity, folder, [installed], null, time, cancellationToken).ConfigureAwait(false);
         using var client = identity.Connect();
         using var cache = new SegmentCache(paths.Segments);
         var opener = new ReleaseOpener(paths, cache, new ServerOrigin(client));
-        var manifest = lease.Release(installed.Version).Manifest;
-        using var reader = await opener.OpenAsync(manifest, lease.ReleaseKey(manifest.Version), cancellationToken).ConfigureAwait(false);
+        var manifest = lease.Release(installed).Manifest;
+        using var reader = await opener.OpenAsync(manifest, lease.ReleaseKey(installed), cancellationToken).ConfigureAwait(false);
         await using var system = new ReleaseVolume(reader, "system");
         var policy = lease.Claims.Policy ?? LayerPolicy.Default;
         var factory = await ErofsFiles.ReadAsync(system, FactoryRules, MaxRulesBytes, cancellationToken).ConfigureAwait(false)

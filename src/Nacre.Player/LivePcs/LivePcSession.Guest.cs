@@ -77,7 +77,7 @@ public sealed partial class LivePcSession
             await Task.WhenAny(answered.IsCompleted ? tick : answered, qemu.Ended, tick).ConfigureAwait(false);
             if (qemu.Ended.IsCompleted)
             {
-                throw new NacreException(ErrorCatalogue.GuestFailed, $"the guest ended before its agent answered\n{LastLines(qemu.ConsoleText)}{LastLines(qemu.ErrorText)}");
+                throw Ended(qemu, "the guest ended before its agent answered");
             }
 
             if (answered.IsFaulted)
@@ -101,30 +101,35 @@ public sealed partial class LivePcSession
             else
             {
                 waited.Start();
-                Report(LivePcPhase.Booting, reader!.Failure is { } failure ? $"waiting for the server: {failure.Message}" : "waiting for the guest's agent");
+                Report(LivePcPhase.Booting, releases!.Failure is { } failure ? $"waiting for the server: {failure.Message}" : "waiting for the guest's agent");
             }
         }
 
         await ending.CancelAsync().ConfigureAwait(false);
         await answered.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        if (wasUp || !status.OnTrial || await AreUnitsActiveAsync(qemu, waited, limit).ConfigureAwait(false))
+        {
+            await ConfirmAsync().ConfigureAwait(false);
+        }
+
         Refresh();
         Change(now => now with { SecondsToAgent = sinceCommand.Elapsed.TotalSeconds, BytesToAgent = now.FetchedBytes });
         isUp = true;
         Report(LivePcPhase.Running, "running");
     }
 
-    private static void RequireInTime(Qemu qemu, TimeSpan waited, TimeSpan limit)
+    private void RequireInTime(Qemu qemu, TimeSpan waited, TimeSpan limit)
     {
         if (waited > limit)
         {
-            throw new NacreException(ErrorCatalogue.TimedOut, $"the guest's agent did not answer within {limit.TotalMinutes:0} minutes\n{LastLines(qemu.ConsoleText)}");
+            throw NotHealthy(ErrorCatalogue.TimedOut, $"the guest's agent did not answer within {limit.TotalMinutes:0} minutes", LastLines(qemu.ConsoleText));
         }
     }
 
     /// <summary>A guest that starts is ended where its release can't be read: it has nothing to lose yet.</summary>
     private void RequireRelease(Stopwatch outage)
     {
-        if (reader!.Failure is not { } failure)
+        if (releases!.Failure is not { } failure)
         {
             outage.Restart();
         }
@@ -160,6 +165,7 @@ public sealed partial class LivePcSession
     {
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
         var fetching = options.FetchRest ? FetchRestAsync(ending.Token) : Task.CompletedTask;
+        var reporting = ReportAsync(ending.Token);
         var keeping = KeepMomentsAsync(ending.Token);
         var listening = ListenForOrdersAsync(ending.Token);
         var asked = Task.Delay(Timeout.Infinite, stopping.Token);
@@ -171,7 +177,7 @@ public sealed partial class LivePcSession
         }
 
         await ending.CancelAsync().ConfigureAwait(false);
-        await Task.WhenAll(fetching, keeping, listening).ConfigureAwait(false);
+        await Task.WhenAll(fetching, reporting, keeping, listening).ConfigureAwait(false);
     }
 
     /// <summary>Fetches what is missing of the release, so that it starts without a network.</summary>
@@ -181,7 +187,7 @@ public sealed partial class LivePcSession
         {
             try
             {
-                await reader!.EnsureAllAsync(null, cancellationToken).ConfigureAwait(false);
+                await releases!.EnsureAllAsync(null, cancellationToken).ConfigureAwait(false);
                 Change(now => now with { Presence = ReleasePresence.Complete, Problem = null });
                 return;
             }
@@ -305,15 +311,15 @@ public sealed partial class LivePcSession
 
     private LivePcStatus Refresh()
     {
-        if (reader is null)
+        if (releases is null)
         {
             return status;
         }
 
-        var figures = reader.Statistics;
+        var figures = releases.Statistics;
         return Change(now => now with
         {
-            FetchedBytes = figures.FetchedBytes + (opener?.FetchedBytes ?? 0),
+            FetchedBytes = figures.FetchedBytes,
             FetchRequests = figures.Requests,
             PresentBytes = figures.PresentBytes,
             StoredBytes = figures.TotalBytes,

@@ -57,12 +57,12 @@ public sealed partial class LivePcSession
         }
 
         // A layer that no start has succeeded with may be half formatted: nothing to keep.
-        var version = status.Version!.Value;
+        var stack = releases!.Stack;
         if (MomentStore.Layers.All(folder.IsInUse))
         {
-            if (folder.StartedVersion is { } last && last != version)
+            if (folder.Started is { } last && !last.Equals(stack))
             {
-                moments.Take(MomentKind.Update, $"before release {version}");
+                moments.Take(MomentKind.Update, $"before {stack}");
             }
             else if (IsMomentDue())
             {
@@ -72,9 +72,9 @@ public sealed partial class LivePcSession
             moments.Retain(momentPolicy);
         }
 
-        if (folder.StartedVersion != version)
+        if (!stack.Equals(folder.Started))
         {
-            folder.StartedVersion = version;
+            folder.Started = stack;
         }
     }
 
@@ -222,12 +222,18 @@ public sealed partial class LivePcSession
         }
 
         beginAnew = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        pause.Reset();
-        reader?.Dispose();
-        (reader, qmp, agent, moments, desk, disks, isUp) = (null, null, null, null, null, null, false);
+        Forget();
         sinceCommand.Restart();
         Change(now => new LivePcStatus { Name = now.Name, Phase = LivePcPhase.Lease });
         return true;
+    }
+
+    /// <summary>Forgets a machine that has ended, before another one is started.</summary>
+    private void Forget()
+    {
+        pause.Reset();
+        releases?.Dispose();
+        (releases, qmp, agent, moments, desk, disks, isUp, unhealthy) = (null, null, null, null, null, null, false, null);
     }
 
     /// <summary>After a player was killed: a guest that it had frozen goes on, and what it had shown the guest of a moment goes.</summary>

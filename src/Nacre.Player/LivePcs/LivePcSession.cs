@@ -7,6 +7,7 @@ using Nacre.Player.Devices;
 using Nacre.Player.Leases;
 using Nacre.Player.Machines;
 using Nacre.Player.Releases;
+using Nacre.Player.Stacks;
 using Nacre.Volumes;
 using Nacre.Volumes.Releases;
 
@@ -59,8 +60,10 @@ public sealed partial class LivePcSession : IDisposable
     private readonly Lock gate = new();
     private LivePcStatus status; // changed under the gate
     private LayerPolicy policy = LayerPolicy.Default; // the lease's
-    private ReleaseReader? reader;
-    private ReleaseOpener? opener;
+    private readonly StackBook book;
+    private OpenReleases? releases;
+    private OpenedLease? lease;
+    private Unhealthy? unhealthy;
 
     /// <summary>Prepares a session.</summary>
     /// <param name="paths">The player's folders.</param>
@@ -76,6 +79,7 @@ public sealed partial class LivePcSession : IDisposable
         this.time = time;
         folder = new LivePcFolder(paths, name);
         folder.Create();
+        book = new StackBook(folder, time);
         status = new LivePcStatus { Name = name };
         pause = new PauseWatch(FreeBytes, OnPause, time);
     }
@@ -107,7 +111,7 @@ public sealed partial class LivePcSession : IDisposable
             do
             {
                 folder.Machine = null;
-                await StartAsync().ConfigureAwait(false);
+                await StartStackAsync().ConfigureAwait(false);
             }
             while (TryBeginAnew());
         }
@@ -124,7 +128,7 @@ public sealed partial class LivePcSession : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        reader?.Dispose();
+        releases?.Dispose();
         pause.Dispose();
         stopping.Dispose();
     }
@@ -134,9 +138,9 @@ public sealed partial class LivePcSession : IDisposable
         using var identity = EnrolledIdentity.Open(paths);
         using var client = identity.Connect();
         var anchors = await LoadAnchorsAsync(identity, client).ConfigureAwait(false);
-        var lease = await TakeLeaseAsync(identity, anchors).ConfigureAwait(false);
+        lease = await TakeLeaseAsync(identity, anchors).ConfigureAwait(false);
         using var cache = new SegmentCache(paths.Segments);
-        var (kernel, initramfs, commandLine) = await OpenReleaseAsync(lease, cache, client).ConfigureAwait(false);
+        var (kernel, initramfs, commandLine) = await OpenReleasesAsync(lease, cache, client).ConfigureAwait(false);
         using (kernel)
         using (initramfs)
         {
@@ -156,15 +160,16 @@ public sealed partial class LivePcSession : IDisposable
                 commandLine += $" nacre.fresh={string.Join(',', fresh)}";
             }
 
-            using var parameters = new GuestParameters(policy, [$"{status.Image} {status.Version}"], options.UserPackages ?? folder.UserPackages ?? UserPackageConflicts.Postpone);
-            var machine = Machine(accelerator, kernel.Path, initramfs.Path, commandLine, parameters.Paths);
+            var stack = releases!.Stack;
+            using var parameters = new GuestParameters(policy, stack.Releases.Select(release => release.ToString()), options.UserPackages ?? folder.UserPackages ?? UserPackageConflicts.Postpone);
+            var machine = Machine(accelerator, kernel.Path, initramfs.Path, commandLine, stack, parameters.Paths);
             await using var qemu = Qemu.Start(machine);
             var record = new MachineRecord
             {
                 ProcessId = qemu.ProcessId,
                 StartTime = ProcessHandle.StartTimeOf(qemu.ProcessId) ?? 0,
-                Version = status.Version!.Value,
-                Release = MachineRecord.DigestOf(lease.Release(status.Version!.Value).Signed),
+                Stack = stack,
+                Release = MachineRecord.DigestOf(stack.Releases.Select(release => lease.Release(release).Signed)),
                 Accelerator = accelerator,
                 Memory = machine.Memory,
                 Processors = machine.Processors,
@@ -182,50 +187,44 @@ public sealed partial class LivePcSession : IDisposable
     private async Task<OpenedLease> TakeLeaseAsync(EnrolledIdentity identity, AnchorKeeper anchors)
     {
         Report(LivePcPhase.Lease, "taking a lease");
-        var installed = folder.InstalledManifest is { } signed && identity.Record.ReleaseKey is { } key
-            ? Jws.VerifyClaims<ReleaseManifest>(signed, key, ErrorCatalogue.ReleaseNotAuthentic, ReleaseManifest.Type).Version
-            : (int?)null;
-        var lease = await OpenedLease.TakeAsync(identity, folder, installed, anchors.Statements, time, stopping.Token).ConfigureAwait(false);
-        // A channel that was moved back takes the newer release away: what the lease does not cover does not start.
-        Note(lease, installed is { } version && lease.Covers(version) ? version : lease.Claims.Version);
-        return lease;
+        var state = book.Read();
+        var taken = await OpenedLease.TakeAsync(identity, folder, state.Needed, anchors.Statements, time, stopping.Token).ConfigureAwait(false);
+        // A channel that was moved back, or a layer that was taken out, takes a release away: what the lease does not cover does not start.
+        Note(taken, state.Choose(taken.Covers, taken.Offered));
+        return taken;
     }
 
-    private void Note(OpenedLease lease, int version)
+    private void Note(OpenedLease taken, CorporateStack stack)
     {
-        policy = lease.Claims.Policy ?? LayerPolicy.Default;
+        policy = taken.Claims.Policy ?? LayerPolicy.Default;
         Change(now => now with
         {
-            Image = lease.Claims.Image,
-            Version = version,
-            Offline = lease.OfflineBecause is not null,
-            LeaseEnds = lease.Ends,
+            Image = stack.System.Image,
+            Version = stack.System.Version,
+            Layers = [.. stack.Layers.Select(layer => layer.ToString())],
+            Offline = taken.OfflineBecause is not null,
+            LeaseEnds = taken.Ends,
         });
     }
 
-    private async Task<(MemoryFile Kernel, MemoryFile Initramfs, string CommandLine)> OpenReleaseAsync(OpenedLease lease, SegmentCache cache, NacreClient client)
+    private async Task<(MemoryFile Kernel, MemoryFile Initramfs, string CommandLine)> OpenReleasesAsync(OpenedLease taken, SegmentCache cache, NacreClient client)
     {
-        Report(LivePcPhase.Release, $"verifying release {status.Version} of {status.Image}");
-        var (manifest, signed) = lease.Release(status.Version!.Value);
-        var opened = await OpenReaderAsync(lease, manifest, cache, client, stopping.Token).ConfigureAwait(false);
+        var stack = book.Read().Choose(taken.Covers, taken.Offered);
+        Report(LivePcPhase.Release, $"verifying {stack}");
+        await OpenReleasesAsync(taken, stack, cache, client, stopping.Token).ConfigureAwait(false);
+        var opened = releases!.System;
         Report(LivePcPhase.Release, "fetching the kernel");
         var kernel = new MemoryFile("kernel", await opened.ReadAllAsync("kernel", MaxKernelBytes, stopping.Token).ConfigureAwait(false));
         var initramfs = new MemoryFile("initramfs", await opened.ReadAllAsync("initramfs", MaxInitramfsBytes, stopping.Token).ConfigureAwait(false));
-        if (folder.InstalledManifest != signed)
-        {
-            folder.InstalledManifest = signed;
-        }
-
-        return (kernel, initramfs, manifest.CommandLine);
+        var state = await book.ChangeAsync(now => stack.Equals(now.Next) ? now : now.Offer(stack), stopping.Token).ConfigureAwait(false);
+        Change(now => now with { OnTrial = stack.Equals(state.Trial) });
+        return (kernel, initramfs, taken.Release(stack.System).Manifest.CommandLine);
     }
 
-    private async Task<ReleaseReader> OpenReaderAsync(
-        OpenedLease lease, ReleaseManifest manifest, SegmentCache cache, NacreClient client, CancellationToken cancellationToken)
+    private async Task OpenReleasesAsync(OpenedLease taken, CorporateStack stack, SegmentCache cache, NacreClient client, CancellationToken cancellationToken)
     {
-        opener = new ReleaseOpener(paths, cache, new ServerOrigin(client));
-        reader = await opener.OpenAsync(manifest, lease.ReleaseKey(manifest.Version), cancellationToken).ConfigureAwait(false);
-        Change(now => now with { ImageBytes = manifest.Size });
-        return reader;
+        releases = await OpenReleases.OpenAsync(taken, stack, new ReleaseOpener(paths, cache, new ServerOrigin(client)), cancellationToken).ConfigureAwait(false);
+        Change(now => now with { ImageBytes = releases.Size });
     }
 
     private async Task<OpenVolumes> OpenVolumesAsync(OpenedLease lease, EnrolledIdentity identity, AnchorKeeper anchors)
@@ -249,12 +248,17 @@ public sealed partial class LivePcSession : IDisposable
 
     private async Task OpenUserLayersAsync(OpenVolumes volumes, OpenedLease lease, EnrolledIdentity identity, AnchorKeeper anchors, bool acceptOlder)
     {
-        volumes.Add("system", new ReleaseVolume(reader!, "system"));
+        volumes.Add("system", new ReleaseVolume(releases!.System, "system"));
+        foreach (var (export, device) in releases.Layers)
+        {
+            volumes.Add(export, device);
+        }
+
         await OpenLayers.OpenUserLayersAsync(volumes, folder, lease, identity, anchors, acceptOlder).ConfigureAwait(false);
         Change(now => now with { AcceptedOlder = anchors.Accepted });
     }
 
-    private MachineOptions Machine(string accelerator, string kernel, string initramfs, string commandLine, IReadOnlyList<(string Name, string Path)> parameters)
+    private MachineOptions Machine(string accelerator, string kernel, string initramfs, string commandLine, CorporateStack stack, IReadOnlyList<(string Name, string Path)> parameters)
     {
         var host = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (1024 * 1024);
         return new MachineOptions
@@ -270,6 +274,7 @@ public sealed partial class LivePcSession : IDisposable
                 new GuestDisk("nacre-system", "system", IsReadOnly: true),
                 new GuestDisk("nacre-scratch", Scratch, IsReadOnly: false),
                 .. UserLayers.Select(layer => new GuestDisk($"nacre-{layer.Layer}", layer.Layer, IsReadOnly: false)),
+                .. stack.Layers.Select((_, number) => new GuestDisk($"nacre-{OpenReleases.ExportOf(number)}", OpenReleases.ExportOf(number), IsReadOnly: true)),
             ],
             Parameters = parameters,
             Memory = options.Memory ?? (int)Math.Clamp(host / 2, 1024, 4096),

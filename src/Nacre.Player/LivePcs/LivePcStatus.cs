@@ -66,6 +66,18 @@ public sealed record LivePcStatus
     /// <summary>The release that runs, or would run at the next start.</summary>
     public int? Version { get; init; }
 
+    /// <summary>The application layers on top of it, lowest first, each <c>NAME VERSION</c>.</summary>
+    public IReadOnlyList<string> Layers { get; init; } = [];
+
+    /// <summary>Whether these corporate layers have not reached a healthy start yet.</summary>
+    public bool OnTrial { get; init; }
+
+    /// <summary>For a person: which corporate layers were set aside, and why; null where none were at this start.</summary>
+    public string? SetAside { get; init; }
+
+    /// <summary>For a person: what the application layers lack of this system; null where nothing is known to be missing.</summary>
+    public string? LayerProblem { get; init; }
+
     /// <summary>Whether the lease came from the server just now, or was kept from earlier.</summary>
     public bool Offline { get; init; }
 
@@ -75,7 +87,7 @@ public sealed record LivePcStatus
     /// <summary><c>kvm</c> or <c>tcg</c>.</summary>
     public string? Accelerator { get; init; }
 
-    /// <summary>Bytes of the whole release, uncompressed.</summary>
+    /// <summary>Bytes of the whole release and of its application layers, uncompressed.</summary>
     public long ImageBytes { get; init; }
 
     /// <summary>Bytes fetched from the origin since this start.</summary>

@@ -5,6 +5,7 @@ using Nacre.Player.Anchors;
 using Nacre.Player.Devices;
 using Nacre.Player.Leases;
 using Nacre.Player.Moments;
+using Nacre.Player.Stacks;
 using Nacre.Volumes;
 
 namespace Nacre.Player.LivePcs;
@@ -133,7 +134,7 @@ internal sealed class OpenLayers : IAsyncDisposable
         }
 
         var anchors = await LoadAnchorsAsync(folder, identity, client, problem => Problem = problem, time, cancellationToken).ConfigureAwait(false);
-        var lease = await OpenedLease.TakeAsync(identity, folder, LivePcPlayer.Installed(folder, identity)?.Version, anchors.Statements, time, cancellationToken).ConfigureAwait(false);
+        var lease = await OpenedLease.TakeAsync(identity, folder, new StackBook(folder, time).Read().Needed, anchors.Statements, time, cancellationToken).ConfigureAwait(false);
         await OpenUserLayersAsync(volumes, folder, lease, identity, anchors, acceptOlder: false).ConfigureAwait(false);
         keeping = await anchors.BeginAsync().ConfigureAwait(false);
         Moments = MomentsOf(volumes, folder, time);
