@@ -118,7 +118,10 @@ public static class ErrorCatalogue
     /// <summary>The build failed.</summary>
     public static readonly ErrorKind BuildFailed = new("E_BUILD_FAILED", 500, ExitCode.Failure, "the log named above has the whole story");
     /// <summary>The folder is not a built golden image.</summary>
-    public static readonly ErrorKind NotAnImage = new("E_NOT_AN_IMAGE", 400, ExitCode.Refused, "give the folder that 'nacre image build' made");
+    public static readonly ErrorKind NotAnImage = new("E_NOT_AN_IMAGE", 400, ExitCode.Refused, "give the folder that 'nacre image build' or 'nacre image import' made");
+
+    /// <summary>A file is not a whole disk that could be imported.</summary>
+    public static readonly ErrorKind NotADisk = new("E_NOT_A_DISK", 400, ExitCode.Refused, "give one file that holds the whole disk: raw, qcow2, vmdk, vhdx or vdi");
 
     // This computer
     /// <summary>A program is not installed.</summary>

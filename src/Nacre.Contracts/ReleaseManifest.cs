@@ -12,6 +12,7 @@ namespace Nacre.Contracts;
 /// <param name="Size">Bytes of all artifacts.</param>
 /// <param name="Index">Where the encrypted index is.</param>
 /// <param name="Segments">Every segment that the index refers to.</param>
+/// <param name="Kind">What the image is made of; the same for all of an image's releases. Where it is left out: layered.</param>
 public sealed record ReleaseManifest(
     int Format,
     string Image,
@@ -20,7 +21,8 @@ public sealed record ReleaseManifest(
     string CommandLine,
     long Size,
     SegmentReference Index,
-    IReadOnlyList<SegmentReference> Segments)
+    IReadOnlyList<SegmentReference> Segments,
+    ImageKind Kind = ImageKind.Layered)
 {
     /// <summary>The <c>typ</c> of a signed manifest.</summary>
     public const string Type = "nacre-release+jws";

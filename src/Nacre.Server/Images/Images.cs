@@ -103,7 +103,7 @@ internal sealed class Images(NacreDatabase database, Segments segments, AuditTra
             return wrong;
         }
 
-        return await PublishAsync(manifest, SHA256.HashData(payload), untrusted.Manifest, releaseKey, cancellationToken);
+        return await PublishAsync(manifest, SHA256.HashData(payload), untrusted.Manifest, signingKey, releaseKey, cancellationToken);
     }
 
     public async Task<IReadOnlyList<Image>> ListAsync(CancellationToken cancellationToken)
@@ -174,7 +174,7 @@ internal sealed class Images(NacreDatabase database, Segments segments, AuditTra
     }
 
     private async Task<Result<Stored<Release>>> PublishAsync(
-        ReleaseManifest manifest, byte[] hash, string compact, byte[] releaseKey, CancellationToken cancellationToken)
+        ReleaseManifest manifest, byte[] hash, string compact, PublicKey signingKey, byte[] releaseKey, CancellationToken cancellationToken)
     {
         await using var transaction = await database.BeginWriteAsync(cancellationToken);
         var image = await database.Images.SingleOrDefaultAsync(row => row.Name == manifest.Image, cancellationToken);
@@ -187,6 +187,13 @@ internal sealed class Images(NacreDatabase database, Segments segments, AuditTra
         if (manifest.Version != latest + 1)
         {
             return ImageErrors.VersionSkipped(latest + 1);
+        }
+
+        // What users keep of one kind does not fit under the other.
+        if (latest > 0 && (await database.Releases.AsNoTracking().SingleAsync(row => row.Image == manifest.Image && row.Version == latest, cancellationToken)).Manifest is var newest
+            && Jws.TryVerify(newest, signingKey, type: null, out var payload) && Jws.TryRead<ReleaseManifest>(payload, out var previous) && previous.Kind != manifest.Kind)
+        {
+            return ImageErrors.ManifestInvalid("its 'kind' is not that of the image's earlier releases");
         }
 
         var references = manifest.Segments.Append(manifest.Index).DistinctBy(segment => segment.Name).ToList();

@@ -26,6 +26,7 @@ internal static class ManifestRules
             { Size: < 0 or > LargestSize } => "'size' is out of range",
             { CommandLine: null or { Length: > LongestCommandLine } } => "'commandLine' is missing or too long",
             _ when !Text.IsPrintable(manifest.CommandLine) => "'commandLine' has control characters",
+            _ when !Enum.IsDefined(manifest.Kind) => "'kind' is not known",
             { Segments: null or { Count: > MostSegments } } => "'segments' is missing or has too many",
             _ when !IsSane(manifest.Index, maxSegmentBytes) => "'index' is not a segment",
             _ when !manifest.Segments.All(segment => IsSane(segment, maxSegmentBytes)) => "one of 'segments' is not a segment",
