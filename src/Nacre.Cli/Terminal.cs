@@ -68,6 +68,9 @@ internal static class Terminal
         }
     }
 
+    /// <summary>Whether a script reads what is printed.</summary>
+    public static bool IsJson => json;
+
     /// <summary>A result: JSON where it was asked for, else the words.</summary>
     public static void Result<T>(T value, Action words)
     {

@@ -98,6 +98,11 @@ public static class ErrorCatalogue
     /// <summary>A channel has no release yet.</summary>
     public static readonly ErrorKind ChannelEmpty = new("E_CHANNEL_EMPTY", 409, ExitCode.State, "the administrator publishes one: 'nacre image publish FOLDER --channel CHANNEL'");
 
+    /// <summary>Application layers do not go together.</summary>
+    public static readonly ErrorKind LayersIncompatible = new("E_LAYERS_INCOMPATIBLE", 409, ExitCode.State, "build one of the layers again under another name: a layer's name decides which numbers its accounts get");
+    /// <summary>The corporate layers on offer did not reach a healthy start on this device.</summary>
+    public static readonly ErrorKind StackSetAside = new("E_SET_ASIDE", 409, ExitCode.State, "'nacre livepc update LIVEPC --retry' takes them again; newer ones are taken without it");
+
     // Trust
     /// <summary>A release's signature is not by the organisation's release signing key.</summary>
     public static readonly ErrorKind ReleaseNotAuthentic = new("E_RELEASE_NOT_AUTHENTIC", 422, ExitCode.NotAuthentic, "do not use this release: ask the administrator who signed it; what is installed stays as it was");
@@ -158,6 +163,10 @@ public static class ErrorCatalogue
     public static readonly ErrorKind Paused = new("E_PAUSED", 409, ExitCode.State, "where this computer's disk is full, free some space: the LivePC goes on by itself, and nothing was lost");
     /// <summary>The guest did not start, or stopped by itself.</summary>
     public static readonly ErrorKind GuestFailed = new("E_GUEST_FAILED", 500, ExitCode.Failure, "the lines above are the last ones of the guest's console");
+    /// <summary>A moment, or a file in it, can't be read or taken back.</summary>
+    public static readonly ErrorKind MomentUnreadable = new("E_MOMENT_UNREADABLE", 500, ExitCode.Failure, "'nacre livepc snapshot browse' shows what the moment has; nothing was changed");
+    /// <summary>The guest has no agent, and so nothing can be done inside it.</summary>
+    public static readonly ErrorKind NoAgent = new("E_NO_AGENT", 409, ExitCode.State, "install qemu-guest-agent in the image; its screen works without: 'nacre livepc console'");
     /// <summary>QEMU refused to start.</summary>
     public static readonly ErrorKind QemuFailed = new("E_QEMU_FAILED", 500, ExitCode.Failure, "the lines above are QEMU's own words");
     /// <summary>Something took longer than it may.</summary>

@@ -16,6 +16,9 @@ public static partial class Names
     /// <summary>Whether <paramref name="untrustedName"/> is the name of a segment: 32 lower-case hexadecimal digits.</summary>
     public static bool IsSegmentName(string? untrustedName) => untrustedName is not null && SegmentPattern().IsMatch(untrustedName);
 
+    /// <summary>Whether <paramref name="untrustedId"/> is the number of an order: 16 lower-case hexadecimal digits.</summary>
+    public static bool IsOrderId(string? untrustedId) => untrustedId is { Length: 16 } && untrustedId.All(char.IsAsciiHexDigitLower);
+
     private static string Shorten(string? text) => text is null ? "" : text.Length <= 80 ? text : text[..80] + "…";
 
     [GeneratedRegex(@"\A[a-z][a-z0-9-]{0,62}\z")]

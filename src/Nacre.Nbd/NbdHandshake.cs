@@ -210,7 +210,7 @@ internal sealed class NbdHandshake(NbdStream stream, IReadOnlyDictionary<string,
         Reply(option, OptionReply.Acknowledge, []);
     }
 
-    private bool HasContext(IBlockDevice device) => _contextExport is { } name && exports[name] == device;
+    private bool HasContext(IBlockDevice device) => _contextExport is { } name && exports.GetValueOrDefault(name) == device;
 
     private ExportFlags FlagsOf(IBlockDevice device)
     {
@@ -239,7 +239,7 @@ internal sealed class NbdHandshake(NbdStream stream, IReadOnlyDictionary<string,
 
         if (name.Length == 0 && exports.Count == 1)
         {
-            name = exports.Keys.First();
+            name = exports.Keys.FirstOrDefault() ?? "";
         }
 
         return exports.TryGetValue(name, out device!);

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net.Sockets;
 using Nacre.Volumes;
 
@@ -24,11 +25,11 @@ public sealed class NbdServer : IAsyncDisposable
     private readonly Dictionary<NbdConnection, Task> _connections = [];
     private readonly Socket _listener;
     private readonly string _socketPath;
-    private readonly Dictionary<string, IBlockDevice> _exports;
+    private readonly ConcurrentDictionary<string, IBlockDevice> _exports;
     private readonly Task _accepting;
     private bool _stopping;
 
-    private NbdServer(Socket listener, string socketPath, Dictionary<string, IBlockDevice> exports)
+    private NbdServer(Socket listener, string socketPath, ConcurrentDictionary<string, IBlockDevice> exports)
     {
         _listener = listener;
         _socketPath = socketPath;
@@ -71,7 +72,7 @@ public sealed class NbdServer : IAsyncDisposable
             // Before it listens nobody can connect, so the mode is never too wide.
             File.SetUnixFileMode(socketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite);
             listener.Listen(MaximumConnections);
-            return new NbdServer(listener, socketPath, new Dictionary<string, IBlockDevice>(exports, StringComparer.Ordinal));
+            return new NbdServer(listener, socketPath, new ConcurrentDictionary<string, IBlockDevice>(exports, StringComparer.Ordinal));
         }
         catch (Exception e) when (e is SocketException or IOException or UnauthorizedAccessException or ArgumentException)
         {
@@ -84,6 +85,21 @@ public sealed class NbdServer : IAsyncDisposable
             throw;
         }
     }
+
+    /// <summary>Serves one more device from here on.</summary>
+    /// <param name="name">Its export name.</param>
+    /// <param name="device">The device; stays its owner's.</param>
+    /// <exception cref="ArgumentException">There is an export of that name.</exception>
+    public void AddExport(string name, IBlockDevice device)
+    {
+        if (!_exports.TryAdd(name, device))
+        {
+            throw new ArgumentException($"there is an export named {name} already", nameof(name));
+        }
+    }
+
+    /// <summary>Takes an export away: nobody connects to it any more. A client that is connected keeps the device until it leaves.</summary>
+    public void RemoveExport(string name) => _exports.TryRemove(name, out _);
 
     /// <summary>Closes the socket and all connections, and returns when no request is under way any more. Flushes nothing.</summary>
     public async ValueTask DisposeAsync()

@@ -35,6 +35,16 @@ internal static partial class DurableFile
         }
     }
 
+    /// <summary>Removes a file, if it is there; it does not come back after a loss of power.</summary>
+    public static void Delete(string path)
+    {
+        if (File.Exists(path))
+        {
+            File.Delete(path);
+            FlushDirectory(Path.GetDirectoryName(path)!);
+        }
+    }
+
     public static void WriteJson<T>(string path, T value) => Write(path, JsonSerializer.SerializeToUtf8Bytes(value, ContractJson.Options));
 
     /// <summary>The file's content; null where there is none or it can't be read as a <typeparamref name="T"/>.</summary>

@@ -74,6 +74,13 @@ internal sealed class BlockMap
         Volatile.Write(ref old, entry);
     }
 
+    /// <summary>Makes every block a hole: the pages that other maps share stay theirs, and nothing is copied.</summary>
+    public void Clear()
+    {
+        Volatile.Write(ref _pages, new MapPage?[_pages.Length]);
+        LiveBlocks = 0;
+    }
+
     /// <summary>Points a block at another slot with the same content, in every map that shares the page; false if it points elsewhere.</summary>
     public bool TryMove(uint block, uint source, uint target)
     {

@@ -106,7 +106,7 @@ public sealed partial class Volume
     private void AppendHole(uint block, uint count, SlotKind kind)
     {
         WriteBatch();
-        if (_log.Map.RunLength(block, count, out var isHole) != count || !isHole)
+        if (_log.Map[block] != 0 || _log.Map.RunLength(block, count, out _) != count)
         {
             Span<byte> content = stackalloc byte[4];
             BinaryPrimitives.WriteUInt32LittleEndian(content, count);

@@ -95,6 +95,12 @@ internal sealed class VolumeLog(IVolumeStorage storage, VolumeKeys keys, uint bl
     /// <summary>Makes blocks holes.</summary>
     public void Punch(uint block, uint count)
     {
+        if (block == 0 && count == _map.Blocks)
+        {
+            _map.Clear();
+            return;
+        }
+
         for (var end = block + count; block < end;)
         {
             var run = _map.RunLength(block, end - block, out var isHole);

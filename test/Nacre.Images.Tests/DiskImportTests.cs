@@ -73,8 +73,10 @@ public sealed class DiskImportTests : IDisposable
     public async Task A_footer_that_names_another_descriptor_reads_no_other_file()
     {
         // QEMU takes the footer of a stream-optimised disk for its header; this one's descriptor has a parent.
+        var parent = folder["parent.raw"];
+        await File.WriteAllTextAsync(parent, string.Concat(Enumerable.Repeat(Canary + "\n", MiB / Canary.Length)), Token);
         var secret = folder["secret.vmdk"];
-        await QemuAsync("convert", "-f", "raw", "-O", "vmdk", Disk(MiB), secret);
+        await QemuAsync("convert", "-f", "raw", "-O", "vmdk", parent, secret);
         await QemuAsync("convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", Disk(MiB), folder["footer.vmdk"]);
         var bytes = (await File.ReadAllBytesAsync(folder["footer.vmdk"], Token)).ToList();
         var header = bytes.GetRange(0, 512);
@@ -98,8 +100,14 @@ public sealed class DiskImportTests : IDisposable
         bytes.AddRange(footer);
         bytes.AddRange(new byte[512]);
         await File.WriteAllBytesAsync(folder["footer.vmdk"], [.. bytes], Token);
-        Assert.NotNull(await Record.ExceptionAsync(() => ImportAsync(folder["footer.vmdk"])));
-        Assert.False(Directory.Exists(folder["image"]));
+        if (await Record.ExceptionAsync(() => ImportAsync(folder["footer.vmdk"])) is { } exception)
+        {
+            Assert.Equal(ErrorCatalogue.NotADisk, Assert.IsType<NacreException>(exception).Kind);
+        }
+        else
+        {
+            Assert.DoesNotContain(Canary, System.Text.Encoding.Latin1.GetString(await File.ReadAllBytesAsync(Path.Combine(folder["image"], ImportedDisk.FileName), Token)), StringComparison.Ordinal);
+        }
     }
 
     [Fact]

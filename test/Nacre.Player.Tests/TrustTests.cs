@@ -21,8 +21,8 @@ public sealed class TrustTests
         using var stranger = ECDsa.Create(ECCurve.NamedCurves.nistP256);
         var trusted = PublicKeys.From(publisher);
         ErrorKind Refusal(ReleaseManifest manifest, ECDsa key, string type = ReleaseManifest.Type) =>
-            Assert.Throws<NacreException>(() => OpenedLease.VerifyManifest(Jws.SignClaims(manifest, key, type), trusted, "desk")).Kind;
-        Assert.Equal(3, OpenedLease.VerifyManifest(Jws.SignClaims(Manifest, publisher, ReleaseManifest.Type), trusted, "desk").Version);
+            Assert.Throws<NacreException>(() => OpenedLease.VerifyManifest(Jws.SignClaims(manifest, key, type), trusted, "desk", ImageKind.System)).Kind;
+        Assert.Equal(3, OpenedLease.VerifyManifest(Jws.SignClaims(Manifest, publisher, ReleaseManifest.Type), trusted, "desk", ImageKind.System).Version);
         Assert.Equal(ErrorCatalogue.ReleaseNotAuthentic, Refusal(Manifest, stranger));
         Assert.Equal(ErrorCatalogue.ReleaseNotAuthentic, Refusal(Manifest with { Image = "other" }, publisher));
         Assert.Equal(ErrorCatalogue.Unsupported, Refusal(Manifest with { Format = 2 }, publisher));
@@ -51,6 +51,7 @@ public sealed class TrustTests
             CommandLine = "quiet",
             NbdSocket = "/n",
             Disks = [new GuestDisk("nacre-system", "system", true), new GuestDisk("nacre-data", "data", false)],
+            Parameters = [("stack", "/p,q")],
             Memory = 512,
             Processors = 1,
             Sockets = "/s,t",
@@ -61,6 +62,7 @@ public sealed class TrustTests
         Assert.DoesNotContain("-nic", arguments, StringComparison.Ordinal);
         Assert.DoesNotContain("virtio-net", arguments, StringComparison.Ordinal);
         Assert.Contains("path=/s,,t/", arguments, StringComparison.Ordinal);
+        Assert.Contains("-fw_cfg name=opt/nacre/stack,file=/p,,q", arguments, StringComparison.Ordinal);
         Assert.Contains("\"read-only\":true", arguments, StringComparison.Ordinal);
     }
 

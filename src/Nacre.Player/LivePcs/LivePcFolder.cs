@@ -2,7 +2,7 @@ using Nacre.Contracts;
 
 namespace Nacre.Player.LivePcs;
 
-/// <summary>The folder of one LivePC on this device: its kept lease, its installed release's signed manifest, and its volumes.</summary>
+/// <summary>The folder of one LivePC on this device: its kept lease, which corporate layers start, and its volumes.</summary>
 internal sealed class LivePcFolder
 {
     public LivePcFolder(PlayerPaths paths, string name)
@@ -61,23 +61,43 @@ internal sealed class LivePcFolder
     /// <summary>What is known of the newest states of its user layers.</summary>
     public string Anchors => Path.Combine(Root, "anchors");
 
-    /// <summary>The signed manifest of the release that starts; null before the first start.</summary>
-    public string? InstalledManifest
-    {
-        get => File.Exists(ManifestPath) ? File.ReadAllText(ManifestPath) : null;
-        set => DurableFile.Write(ManifestPath, System.Text.Encoding.ASCII.GetBytes(value!));
-    }
-
     /// <summary>Whether a start with this layer has succeeded: only before that may the guest format its disk whatever is on it.</summary>
     public bool IsInUse(string layer) => File.Exists(Volume(layer) + ".in-use");
 
     public void SetInUse(string layer) => DurableFile.Write(Volume(layer) + ".in-use", []);
 
+    /// <summary>Takes that back, durably, before the layer is put back to blank.</summary>
+    public void ForgetInUse(string layer) => DurableFile.Delete(Volume(layer) + ".in-use");
+
+    /// <summary>The release that ran last on the user's layers; null before the first start.</summary>
+    public int? StartedVersion
+    {
+        get => DurableFile.ReadJson<StartedRelease>(StartedPath)?.Version;
+        set => DurableFile.WriteJson(StartedPath, new StartedRelease(value!.Value));
+    }
+
+    /// <summary>The administrator's orders that were dealt with.</summary>
+    public string Orders => Path.Combine(Root, "orders");
+
+    /// <summary>Takes the LivePC for this process.</summary>
+    /// <exception cref="NacreException">AlreadyRunning.</exception>
+    public FileStream Hold()
+    {
+        try
+        {
+            return new FileStream(Lock, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+        }
+        catch (IOException exception)
+        {
+            throw new NacreException(ErrorCatalogue.AlreadyRunning, $"'{Name}' runs already", exception);
+        }
+    }
+
     private string GrantPath => Path.Combine(Root, "lease.json");
 
     private string MachinePath => Path.Combine(Sockets, "machine.json");
 
-    private string ManifestPath => Path.Combine(Root, "release.jws");
+    private string StartedPath => Path.Combine(Root, "started.json");
 
     public void Create()
     {
@@ -85,4 +105,6 @@ internal sealed class LivePcFolder
         PlayerPaths.MakePrivate(Path.Combine(Root, "volumes"));
         PlayerPaths.MakePrivate(Sockets);
     }
+
+    private sealed record StartedRelease(int Version);
 }

@@ -6,6 +6,7 @@ using Nacre.Player.Devices;
 using Nacre.Player.Leases;
 using Nacre.Player.Machines;
 using Nacre.Player.Releases;
+using Nacre.Player.Stacks;
 using Nacre.Volumes.Releases;
 
 namespace Nacre.Player.LivePcs;
@@ -23,11 +24,18 @@ public sealed record LivePcSummary(string Name, string Image, string? Channel, i
 /// <param name="From">The release that was installed; null where none was.</param>
 /// <param name="To">The release that the channel points at.</param>
 /// <param name="Bytes">Bytes to download, or downloaded.</param>
-/// <param name="ReleaseBytes">Stored bytes of the whole new release.</param>
-public sealed record UpdateResult(int? From, int To, long Bytes, long ReleaseBytes);
+/// <param name="ReleaseBytes">Stored bytes of the whole new release and its application layers.</param>
+/// <param name="Layers">The application layers that are added, replaced or removed.</param>
+public sealed record UpdateResult(int? From, int To, long Bytes, long ReleaseBytes, IReadOnlyList<LayerChange> Layers);
+
+/// <summary>What an update does to an application layer.</summary>
+/// <param name="Image">The layer.</param>
+/// <param name="From">Its release before; null where it is added.</param>
+/// <param name="To">Its release after; null where it is removed.</param>
+public sealed record LayerChange(string Image, int? From, int? To);
 
 /// <summary>What a person or a script can do with this device's LivePCs.</summary>
-public sealed class LivePcPlayer
+public sealed partial class LivePcPlayer
 {
     private readonly PlayerPaths paths;
     private readonly TimeProvider time;
@@ -58,7 +66,7 @@ public sealed class LivePcPlayer
 
         var names = entitled.Select(livePc => livePc.Name)
             .Concat(Directory.Exists(paths.LivePcs) ? Directory.GetDirectories(paths.LivePcs).Select(folder => Path.GetFileName(folder)!)
-                .Where(name => new LivePcFolder(paths, name).InstalledManifest is not null) : [])
+                .Where(name => Next(new LivePcFolder(paths, name)) is not null) : [])
             .Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal);
         var result = new List<LivePcSummary>();
         foreach (var name in names)
@@ -66,8 +74,8 @@ public sealed class LivePcPlayer
             var folder = new LivePcFolder(paths, name);
             var status = await StatusAsync(name, cancellationToken).ConfigureAwait(false);
             var offer = entitled.FirstOrDefault(livePc => livePc.Name == name);
-            var installed = Installed(folder, identity);
-            result.Add(new LivePcSummary(name, offer?.Image ?? installed?.Image ?? "", offer?.Channel, offer?.Version, installed?.Version, status.Phase));
+            var installed = Next(folder);
+            result.Add(new LivePcSummary(name, offer?.Image ?? installed?.System.Image ?? "", offer?.Channel, offer?.Version, installed?.System.Version, status.Phase));
         }
 
         return (result, offline);
@@ -85,9 +93,19 @@ public sealed class LivePcPlayer
         catch (NacreException exception) when (exception.Kind == ErrorCatalogue.NotRunning)
         {
             using var identity = EnrolledIdentity.Open(paths);
-            var installed = Installed(folder, identity);
-            var status = new LivePcStatus { Name = name, Image = installed?.Image, Version = installed?.Version };
-            return IsAbandoned(folder) ? status with { Phase = LivePcPhase.Abandoned, Version = folder.Machine?.Version ?? status.Version } : status;
+            var state = new StackBook(folder, time).Read();
+            var abandoned = IsAbandoned(folder);
+            var stack = (abandoned ? folder.Machine?.Stack : null) ?? state.Next;
+            return new LivePcStatus
+            {
+                Name = name,
+                Phase = abandoned ? LivePcPhase.Abandoned : LivePcPhase.Stopped,
+                Image = stack?.System.Image,
+                Version = stack?.System.Version,
+                Layers = [.. stack?.Layers.Select(layer => layer.ToString()) ?? []],
+                OnTrial = stack is not null && stack.Equals(state.Trial),
+                SetAside = state.SetAside is [.., var aside] ? $"{aside.Stack} was set aside on {aside.At:yyyy-MM-dd HH:mm} UTC: {aside.Reason}" : null,
+            };
         }
     }
 
@@ -188,49 +206,62 @@ public sealed class LivePcPlayer
     /// <param name="name">The LivePC.</param>
     /// <param name="planned">Told what will be downloaded before it is.</param>
     /// <param name="progress">Bytes that are still missing.</param>
+    /// <param name="retry">Whether corporate layers that were set aside are taken again.</param>
     /// <param name="cancellationToken">Stops; what was downloaded stays.</param>
-    /// <returns>What was done; null where the channel's release is installed and complete already.</returns>
-    public async Task<UpdateResult?> UpdateAsync(string name, Action<UpdateResult> planned, IProgress<long> progress, CancellationToken cancellationToken)
+    /// <returns>What was done; null where the corporate layers on offer are installed and complete already.</returns>
+    /// <exception cref="NacreException">StackSetAside, ServerUnreachable, and whatever keeps a release from being opened.</exception>
+    public async Task<UpdateResult?> UpdateAsync(string name, Action<UpdateResult> planned, IProgress<long> progress, bool retry, CancellationToken cancellationToken)
     {
         using var identity = EnrolledIdentity.Open(paths);
         var folder = new LivePcFolder(paths, name);
-        var installed = Installed(folder, identity)?.Version;
-        var lease = await OpenedLease.TakeAsync(identity, folder, installed, null, time, cancellationToken).ConfigureAwait(false);
+        var book = new StackBook(folder, time);
+        var state = book.Read();
+        var lease = await OpenedLease.TakeAsync(identity, folder, state.Needed, null, time, cancellationToken).ConfigureAwait(false);
         if (lease.OfflineBecause is { } offline)
         {
             throw offline;
         }
 
-        var (manifest, signed) = lease.Release(lease.Claims.Version);
         using var client = identity.Connect();
+        await new ReportBox(identity, name, book).DeliverAsync(client, cancellationToken).ConfigureAwait(false);
+        var offered = lease.Offered;
+        if (!retry && state.FindSetAside(offered) is { } aside)
+        {
+            throw new NacreException(ErrorCatalogue.StackSetAside, $"{offered} was set aside on {aside.At:yyyy-MM-dd HH:mm} UTC: {aside.Reason}");
+        }
+
         using var cache = new SegmentCache(paths.Segments);
-        var opener = new ReleaseOpener(paths, cache, new ServerOrigin(client));
-        var reader = await opener.OpenAsync(manifest, lease.ReleaseKey(manifest.Version), cancellationToken).ConfigureAwait(false);
-        var before = reader.Statistics;
+        using var releases = await OpenReleases.OpenAsync(lease, offered, new ReleaseOpener(paths, cache, new ServerOrigin(client)), cancellationToken).ConfigureAwait(false);
+        var before = releases.Statistics;
         var missing = before.TotalBytes - before.PresentBytes;
-        if (installed == manifest.Version && missing == 0)
+        if (offered.Equals(state.Next) && missing == 0)
         {
             return null;
         }
 
-        planned(new UpdateResult(installed, manifest.Version, missing + opener.FetchedBytes, before.TotalBytes));
+        var result = new UpdateResult(state.Next?.System.Version, offered.System.Version, missing + before.FetchedBytes, before.TotalBytes, Compare(state.Next, offered));
+        planned(result);
         try
         {
-            await reader.EnsureAllAsync(new Progress(progress, before.PresentBytes), cancellationToken).ConfigureAwait(false);
+            await releases.EnsureAllAsync(new Progress(progress, before.PresentBytes), cancellationToken).ConfigureAwait(false);
         }
         catch (Volumes.VolumeException exception)
         {
             throw VolumeErrors.OfRelease(exception);
         }
 
-        folder.InstalledManifest = signed;
-        return new UpdateResult(installed, manifest.Version, reader.Statistics.FetchedBytes + opener.FetchedBytes, before.TotalBytes);
+        await book.ChangeAsync(now => now.Offer(offered), cancellationToken).ConfigureAwait(false);
+        return result with { Bytes = releases.Statistics.FetchedBytes };
     }
 
-    private static ReleaseManifest? Installed(LivePcFolder folder, EnrolledIdentity identity) =>
-        folder.InstalledManifest is { } signed && identity.Record.ReleaseKey is { } key
-            ? Jws.VerifyClaims<ReleaseManifest>(signed, key, ErrorCatalogue.ReleaseNotAuthentic, ReleaseManifest.Type)
-            : null;
+    private CorporateStack? Next(LivePcFolder folder) => new StackBook(folder, time).Read().Next;
+
+    private static IReadOnlyList<LayerChange> Compare(CorporateStack? before, CorporateStack after)
+    {
+        static int? Find(CorporateStack? stack, string image) => stack?.Layers.FirstOrDefault(layer => layer.Image == image)?.Version;
+        return [.. (before?.Layers ?? []).Concat(after.Layers).Select(layer => layer.Image).Distinct(StringComparer.Ordinal)
+            .Select(image => new LayerChange(image, Find(before, image), Find(after, image))).Where(change => change.From != change.To)];
+    }
 
     /// <summary>Whether a guest runs whose player was killed. To be asked where no player answers: one that runs or ends does, until its guest has ended.</summary>
     private static bool IsAbandoned(LivePcFolder folder)

@@ -98,6 +98,36 @@ internal sealed class GuestAgent : IDisposable
         }
     }
 
+    /// <summary>Starts a command in the guest as root and does not wait for it.</summary>
+    /// <returns>Its process number in the guest.</returns>
+    public async Task<long> StartAsync(string path, IReadOnlyList<string> arguments, CancellationToken cancellationToken)
+    {
+        var request = new JsonObject { ["path"] = path, ["arg"] = new JsonArray([.. arguments.Select(argument => (JsonNode)argument)]) };
+        return Read<StartedCommand>(await CommandAsync("guest-exec", request, cancellationToken).ConfigureAwait(false), "guest-exec").Pid;
+    }
+
+    /// <summary>Makes file systems stand still: what was written is on the disk, and what is written waits.</summary>
+    /// <param name="mountPoints">Which; null: all of the guest's.</param>
+    /// <param name="cancellationToken">Stops waiting; they may stand still all the same.</param>
+    /// <returns>How many stand still.</returns>
+    /// <exception cref="NacreException">GuestFailed.</exception>
+    public async Task<long> FreezeAsync(IReadOnlyList<string>? mountPoints, CancellationToken cancellationToken)
+    {
+        var answer = mountPoints is null
+            ? await CommandAsync("guest-fsfreeze-freeze", [], cancellationToken).ConfigureAwait(false)
+            : await CommandAsync("guest-fsfreeze-freeze-list", new JsonObject { ["mountpoints"] = new JsonArray([.. mountPoints.Select(path => (JsonNode)path)]) }, cancellationToken).ConfigureAwait(false);
+        return answer is JsonValue value && value.TryGetValue<long>(out var count) ? count : throw Odd("guest-fsfreeze-freeze");
+    }
+
+    /// <summary>Lets all file systems go on.</summary>
+    /// <exception cref="NacreException">GuestFailed.</exception>
+    public async Task ThawAsync(CancellationToken cancellationToken) => await CommandAsync("guest-fsfreeze-thaw", [], cancellationToken).ConfigureAwait(false);
+
+    /// <summary>Whether the agent holds file systems still.</summary>
+    /// <exception cref="NacreException">GuestFailed.</exception>
+    public async Task<bool> IsFrozenAsync(CancellationToken cancellationToken) =>
+        await CommandAsync("guest-fsfreeze-status", [], cancellationToken).ConfigureAwait(false) is JsonValue value && value.TryGetValue<string>(out var text) && text == "frozen";
+
     /// <summary>Asks the guest to shut down; it does not answer.</summary>
     public async Task ShutDownAsync(CancellationToken cancellationToken)
     {

@@ -40,6 +40,8 @@ internal sealed class LeaseSigner(SecretBox secrets) : IDisposable
 
     public string Sign(AnchorClaims claims) => Sign(claims, AnchorClaims.Type);
 
+    public string Sign(OrderClaims claims) => Sign(claims, OrderClaims.Type);
+
     public void Dispose() => key?.Dispose();
 
     private string Sign<T>(T claims, string type)

@@ -1,0 +1,124 @@
+using System.Diagnostics;
+using System.Globalization;
+using Nacre.Contracts;
+using Nacre.Player.Machines;
+
+namespace Nacre.Player.Moments;
+
+/// <summary>A moment, and how long the guest's writers waited for it.</summary>
+/// <param name="Moment">The moment.</param>
+/// <param name="StoodStillMilliseconds">From asking the guest to stand still to its answer that it goes on: the most that a writer in it waited. 0 where no guest runs.</param>
+public sealed record TakenMoment(Moment Moment, double StoodStillMilliseconds);
+
+/// <summary>Takes moments of a running guest, whose file systems stand still meanwhile.</summary>
+internal static class FrozenGuest
+{
+    /// <summary>Where the guest has the user's layers mounted.</summary>
+    public static readonly IReadOnlyList<string> MountPoints = [.. MomentStore.Layers.Select(layer => $"{GuestScripts.Volumes}/{layer}")];
+
+    /// <summary>Seconds after which the guest goes on by itself, whatever became of the player.</summary>
+    private const int GuardSeconds = 15;
+
+    /// <summary>How long the guest may take to stand still: less than the guard waits, so that a moment is never taken of one that goes on already.</summary>
+    private static readonly TimeSpan FreezeLimit = TimeSpan.FromSeconds(10);
+
+    /// <summary>How long a guest that does not answer is asked to go on.</summary>
+    private static readonly TimeSpan ThawLimit = TimeSpan.FromSeconds(45);
+
+    /// <summary>Takes a moment.</summary>
+    /// <param name="agent">The guest's agent.</param>
+    /// <param name="take">Takes it.</param>
+    /// <param name="cancellationToken">Stops before the guest stands still.</param>
+    /// <exception cref="NacreException">GuestFailed: the guest does not stand still; what <paramref name="take"/> throws. The guest goes on, whatever happened.</exception>
+    public static async Task<TakenMoment> TakeAsync(GuestAgent agent, Func<Moment> take, CancellationToken cancellationToken)
+    {
+        // Written down before, so that little is left to be written while the writers wait.
+        await agent.ExecuteAsync("/bin/sh", ["-c", GuestScripts.Flush, "nacre", .. MountPoints], null, cancellationToken).ConfigureAwait(false);
+        var guard = await agent.StartAsync(
+            "/bin/sh", ["-c", GuestScripts.Guard, "nacre", GuardSeconds.ToString(CultureInfo.InvariantCulture), .. MountPoints], cancellationToken).ConfigureAwait(false);
+        cancellationToken.ThrowIfCancellationRequested();
+        var still = Stopwatch.StartNew();
+        Moment moment;
+        try
+        {
+            using var limit = new CancellationTokenSource(FreezeLimit);
+            try
+            {
+                if (await agent.FreezeAsync(MountPoints, limit.Token).ConfigureAwait(false) == 0)
+                {
+                    throw new NacreException(ErrorCatalogue.GuestFailed, "the guest has none of the user's layers mounted, so no moment of them can be taken");
+                }
+            }
+            catch (OperationCanceledException exception)
+            {
+                throw new NacreException(ErrorCatalogue.GuestFailed, $"the guest's file systems did not stand still within {FreezeLimit.TotalSeconds:0} seconds, so no moment was taken", exception);
+            }
+
+            moment = take();
+        }
+        finally
+        {
+            await ThawAsync(agent).ConfigureAwait(false);
+        }
+
+        var milliseconds = still.Elapsed.TotalMilliseconds;
+        await agent.ExecuteAsync("/bin/kill", [guard.ToString(CultureInfo.InvariantCulture)], null, CancellationToken.None).ConfigureAwait(false);
+        return new TakenMoment(moment, milliseconds);
+    }
+
+    /// <summary>Takes a moment of a guest whose inside nobody knows. Where its agent can, its file systems stand still; else the moment is what a loss of power
+    /// would have left, which every file system copes with.</summary>
+    /// <param name="agent">Its agent; null where it has none.</param>
+    /// <param name="take">Takes it.</param>
+    /// <param name="cancellationToken">Stops before the guest stands still.</param>
+    public static async Task<TakenMoment> TakeWholeAsync(GuestAgent? agent, Func<Moment> take, CancellationToken cancellationToken)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        if (agent is null)
+        {
+            return new TakenMoment(take(), 0);
+        }
+
+        var still = Stopwatch.StartNew();
+        try
+        {
+            using var limit = new CancellationTokenSource(FreezeLimit);
+            try
+            {
+                await agent.FreezeAsync(null, limit.Token).ConfigureAwait(false);
+            }
+            catch (Exception exception) when (exception is NacreException or OperationCanceledException)
+            {
+                // An agent that does not know how.
+            }
+
+            return new TakenMoment(take(), still.Elapsed.TotalMilliseconds);
+        }
+        finally
+        {
+            await ThawAsync(agent).ConfigureAwait(false);
+        }
+    }
+
+    private static async Task ThawAsync(GuestAgent agent)
+    {
+        using var limit = new CancellationTokenSource(ThawLimit);
+        while (true)
+        {
+            try
+            {
+                await agent.ThawAsync(limit.Token).ConfigureAwait(false);
+                return;
+            }
+            catch (NacreException) when (!limit.IsCancellationRequested)
+            {
+                // Its guard lets it go on too; asked again so that the agent knows.
+                await Task.Delay(TimeSpan.FromMilliseconds(200), CancellationToken.None).ConfigureAwait(false);
+            }
+            catch (Exception exception) when (exception is NacreException or OperationCanceledException)
+            {
+                return;
+            }
+        }
+    }
+}
