@@ -49,7 +49,7 @@ public sealed class WholeDiskTests
         await device.RunAsync("livepc", "stop", "office");
 
         // The user's disk goes back to its moment, offline, under the release that comes.
-        var moments = JsonDocument.Parse((await device.RunAsync("livepc", "snapshot", "list", "office", "--json")).Output).RootElement.GetProperty("moments");
+        var moments = JsonDocument.Parse((await device.RunAsync("livepc", "snapshot", "list", "office", "--json")).Output).RootElement;
         var moment = moments.EnumerateArray().First(one => one.GetProperty("kind").GetString()!.Equals("user", StringComparison.OrdinalIgnoreCase)).GetProperty("id").GetString()!;
         await device.RunAsync("livepc", "rejuvenate", "office", "--depth", "data", "--to", moment, "--yes");
         var updated = await StartAsync(device, "--agent-wait", "5");
