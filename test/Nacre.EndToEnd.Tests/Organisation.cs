@@ -38,6 +38,28 @@ internal static class GoldenImages
 
         return folder;
     }
+
+    /// <summary>The built folder of an application layer of <c>testdata/recipes</c>.</summary>
+    public static async Task<string> ApplicationAsync(string recipe, string system)
+    {
+        var path = Repository.Path("testdata", "recipes", $"{recipe}.yaml");
+        var key = Convert.ToHexStringLower(SHA256.HashData([.. File.ReadAllBytes(path), .. System.Text.Encoding.UTF8.GetBytes(system)]))[..16];
+        var folder = Repository.Path("artifacts", "golden", $"{recipe}-{key}");
+        await Turn.WaitAsync();
+        try
+        {
+            if (!Directory.Exists(folder))
+            {
+                await new Shell().RunAsync("image", "build", path, "--on", system, "--output", folder);
+            }
+        }
+        finally
+        {
+            Turn.Release();
+        }
+
+        return folder;
+    }
 }
 
 /// <summary>This checkout.</summary>

@@ -157,9 +157,16 @@ internal sealed class OpenedLease
         var keys = identity.Key.DecryptKeys(untrustedGrant.Keys);
         var trusted = identity.Record.ReleaseKey
             ?? throw new NacreException(ErrorCatalogue.ReleaseNotAuthentic, "the organisation has no release signing key");
+        return new OpenedLease(claims, keys, VerifyManifests(claims, untrustedGrant.Manifests, trusted), isNew, offline);
+    }
+
+    /// <summary>Verifies the manifests of a grant: each of a release that the lease names, and of the kind that it is named as.</summary>
+    internal static IReadOnlyDictionary<ReleaseName, (ReleaseManifest Manifest, string Signed)> VerifyManifests(
+        LeaseClaims claims, IReadOnlyList<string> untrustedManifests, PublicKey trusted)
+    {
         var named = NamedBy(claims);
         var manifests = new Dictionary<ReleaseName, (ReleaseManifest, string)>();
-        foreach (var untrustedManifest in untrustedGrant.Manifests)
+        foreach (var untrustedManifest in untrustedManifests)
         {
             var manifest = VerifyManifest(untrustedManifest, trusted, null, null);
             if (!named.Contains(manifest.Name))
@@ -172,7 +179,7 @@ internal sealed class OpenedLease
             manifests[manifest.Name] = (VerifyManifest(untrustedManifest, trusted, manifest.Image, kind), untrustedManifest);
         }
 
-        return new OpenedLease(claims, keys, manifests, isNew, offline);
+        return manifests;
     }
 
     /// <summary>The releases that a lease permits.</summary>

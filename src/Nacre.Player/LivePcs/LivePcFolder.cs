@@ -1,4 +1,5 @@
 using Nacre.Contracts;
+using Nacre.Player.Stacks;
 
 namespace Nacre.Player.LivePcs;
 
@@ -69,11 +70,28 @@ internal sealed class LivePcFolder
     /// <summary>Takes that back, durably, before the layer is put back to blank.</summary>
     public void ForgetInUse(string layer) => DurableFile.Delete(Volume(layer) + ".in-use");
 
-    /// <summary>The release that ran last on the user's layers; null before the first start.</summary>
-    public int? StartedVersion
+    /// <summary>The corporate layers that ran last on the user's; null before the first start.</summary>
+    public CorporateStack? Started
     {
-        get => DurableFile.ReadJson<StartedRelease>(StartedPath)?.Version;
-        set => DurableFile.WriteJson(StartedPath, new StartedRelease(value!.Value));
+        get => DurableFile.ReadJson<CorporateStack>(StartedPath);
+        set => DurableFile.WriteJson(StartedPath, value!);
+    }
+
+    /// <summary>What the user chose for the next start where packages of theirs can't be carried; null where nothing is chosen.</summary>
+    public UserPackageConflicts? UserPackages
+    {
+        get => DurableFile.ReadJson<ChosenConflicts>(UserPackagesPath)?.Choice;
+        set
+        {
+            if (value is { } choice)
+            {
+                DurableFile.WriteJson(UserPackagesPath, new ChosenConflicts(choice));
+            }
+            else
+            {
+                DurableFile.Delete(UserPackagesPath);
+            }
+        }
     }
 
     /// <summary>The administrator's orders that were dealt with.</summary>
@@ -97,6 +115,8 @@ internal sealed class LivePcFolder
 
     private string MachinePath => Path.Combine(Sockets, "machine.json");
 
+    private string UserPackagesPath => Path.Combine(Root, "user-packages.json");
+
     private string StartedPath => Path.Combine(Root, "started.json");
 
     public void Create()
@@ -106,5 +126,5 @@ internal sealed class LivePcFolder
         PlayerPaths.MakePrivate(Sockets);
     }
 
-    private sealed record StartedRelease(int Version);
+    private sealed record ChosenConflicts(UserPackageConflicts Choice);
 }

@@ -7,6 +7,7 @@ using Nacre.Player.Leases;
 using Nacre.Player.Machines;
 using Nacre.Player.Releases;
 using Nacre.Player.Stacks;
+using Nacre.Player.UserPackages;
 using Nacre.Volumes.Releases;
 
 namespace Nacre.Player.LivePcs;
@@ -26,7 +27,11 @@ public sealed record LivePcSummary(string Name, string Image, string? Channel, i
 /// <param name="Bytes">Bytes to download, or downloaded.</param>
 /// <param name="ReleaseBytes">Stored bytes of the whole new release and its application layers.</param>
 /// <param name="Layers">The application layers that are added, replaced or removed.</param>
-public sealed record UpdateResult(int? From, int To, long Bytes, long ReleaseBytes, IReadOnlyList<LayerChange> Layers);
+public sealed record UpdateResult(int? From, int To, long Bytes, long ReleaseBytes, IReadOnlyList<LayerChange> Layers)
+{
+    /// <summary>What becomes of the packages that the user installed; null where nobody could be asked: the LivePC does not run.</summary>
+    public UserPackageFinding? UserPackages { get; init; }
+}
 
 /// <summary>What an update does to an application layer.</summary>
 /// <param name="Image">The layer.</param>
@@ -204,13 +209,15 @@ public sealed partial class LivePcPlayer
 
     /// <summary>Says what an update would download, then downloads and verifies all of it, and only then makes it the release that starts next.</summary>
     /// <param name="name">The LivePC.</param>
+    /// <param name="userPackages">What is done at the next start with packages of the user's that the new release can't carry.</param>
     /// <param name="planned">Told what will be downloaded before it is.</param>
     /// <param name="progress">Bytes that are still missing.</param>
     /// <param name="retry">Whether corporate layers that were set aside are taken again.</param>
     /// <param name="cancellationToken">Stops; what was downloaded stays.</param>
     /// <returns>What was done; null where the corporate layers on offer are installed and complete already.</returns>
-    /// <exception cref="NacreException">StackSetAside, ServerUnreachable, and whatever keeps a release from being opened.</exception>
-    public async Task<UpdateResult?> UpdateAsync(string name, Action<UpdateResult> planned, IProgress<long> progress, bool retry, CancellationToken cancellationToken)
+    /// <exception cref="NacreException">UserPackagesInTheWay: nothing was downloaded, nothing changes. StackSetAside, ServerUnreachable, and whatever keeps a release from being opened.</exception>
+    public async Task<UpdateResult?> UpdateAsync(
+        string name, UserPackageConflicts userPackages, Action<UpdateResult> planned, IProgress<long> progress, bool retry, CancellationToken cancellationToken)
     {
         using var identity = EnrolledIdentity.Open(paths);
         var folder = new LivePcFolder(paths, name);
@@ -241,6 +248,7 @@ public sealed partial class LivePcPlayer
 
         var result = new UpdateResult(state.Next?.System.Version, offered.System.Version, missing + before.FetchedBytes, before.TotalBytes, Compare(state.Next, offered));
         planned(result);
+        var finding = offered.Equals(state.Next) || lease.Kind == ImageKind.Disk ? null : await FindUserPackagesAsync(name, releases, userPackages, cancellationToken).ConfigureAwait(false);
         try
         {
             await releases.EnsureAllAsync(new Progress(progress, before.PresentBytes), cancellationToken).ConfigureAwait(false);
@@ -250,8 +258,41 @@ public sealed partial class LivePcPlayer
             throw VolumeErrors.OfRelease(exception);
         }
 
+        folder.UserPackages = finding?.Conflicts.Count > 0 ? userPackages : null;
         await book.ChangeAsync(now => now.Offer(offered), cancellationToken).ConfigureAwait(false);
-        return result with { Bytes = releases.Statistics.FetchedBytes };
+        return result with { Bytes = releases.Statistics.FetchedBytes, UserPackages = finding };
+    }
+
+    /// <summary>Asks the running guest what a release means for the user's packages.</summary>
+    /// <returns>What it found; null where it does not run, or merges no packages.</returns>
+    /// <exception cref="NacreException">UserPackagesInTheWay, where the user has not chosen.</exception>
+    private async Task<UserPackageFinding?> FindUserPackagesAsync(string name, OpenReleases releases, UserPackageConflicts choice, CancellationToken cancellationToken)
+    {
+        if ((await StatusAsync(name, cancellationToken).ConfigureAwait(false)).Phase != LivePcPhase.Running)
+        {
+            return null;
+        }
+
+        UserPackageFinding? finding;
+        try
+        {
+            if (await UserPackageCheck.ReadStatusAsync(releases, cancellationToken).ConfigureAwait(false) is not { } status)
+            {
+                return null;
+            }
+
+            finding = await UserPackageCheck.AskAsync((words, input, token) => ExecuteAsync(name, words, input, token), status, cancellationToken).ConfigureAwait(false);
+        }
+        catch (Volumes.VolumeException exception)
+        {
+            throw VolumeErrors.OfRelease(exception);
+        }
+
+        return finding is { Conflicts: [_, ..] conflicts } && choice == UserPackageConflicts.Postpone
+            ? throw new NacreException(
+                ErrorCatalogue.UserPackagesInTheWay,
+                $"'{name}' stays as it is: the new release can't carry what you installed\n{string.Concat(conflicts.Select(conflict => $"  {conflict.Package} {conflict.Version}: {conflict.Reason}\n"))}".TrimEnd())
+            : finding;
     }
 
     private CorporateStack? Next(LivePcFolder folder) => new StackBook(folder, time).Read().Next;

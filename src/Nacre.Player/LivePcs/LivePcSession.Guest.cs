@@ -39,6 +39,7 @@ public sealed partial class LivePcSession
             watching = pause.RunAsync(qmp, ending.Token);
             await WaitForGuestAsync(qemu, record.IsUp).ConfigureAwait(false);
             record.Fresh.ToList().ForEach(folder.SetInUse);
+            folder.UserPackages = null;
             folder.Machine = record with { IsUp = true };
             if (record.IsUp)
             {
@@ -112,12 +113,11 @@ public sealed partial class LivePcSession
         Change(now => now with { Agent = answered.IsCompletedSuccessfully ? AgentState.Answers : AgentState.None });
 
         // What runs in a guest whose inside nobody knows is nothing to ask for.
-        if (!wasUp && status.OnTrial && kind != ImageKind.Disk)
+        if (wasUp || !status.OnTrial || kind == ImageKind.Disk || await AreUnitsActiveAsync(qemu, waited, limit).ConfigureAwait(false))
         {
-            await RequireUnitsAsync(qemu, waited, limit).ConfigureAwait(false);
+            await ConfirmAsync().ConfigureAwait(false);
         }
 
-        await ConfirmAsync().ConfigureAwait(false);
         Refresh();
         Change(now => now with { SecondsToAgent = sinceCommand.Elapsed.TotalSeconds, BytesToAgent = now.FetchedBytes });
         isUp = true;

@@ -57,12 +57,12 @@ public sealed partial class LivePcSession
         }
 
         // A layer that no start has succeeded with may be half formatted: nothing to keep.
-        var version = status.Version!.Value;
+        var stack = releases!.Stack;
         if (UserLayers.Of(kind).All(layer => folder.IsInUse(layer.Layer)))
         {
-            if (folder.StartedVersion is { } last && last != version)
+            if (folder.Started is { } last && !last.Equals(stack))
             {
-                moments.Take(MomentKind.Update, $"before release {version}");
+                moments.Take(MomentKind.Update, $"before {stack}");
             }
             else if (IsMomentDue())
             {
@@ -72,9 +72,9 @@ public sealed partial class LivePcSession
             moments.Retain(momentPolicy);
         }
 
-        if (folder.StartedVersion != version)
+        if (!stack.Equals(folder.Started))
         {
-            folder.StartedVersion = version;
+            folder.Started = stack;
         }
     }
 

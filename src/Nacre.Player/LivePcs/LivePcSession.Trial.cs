@@ -153,27 +153,37 @@ public sealed partial class LivePcSession
     }
 
     /// <summary>Waits until every unit that the policy names is active.</summary>
-    private async Task RequireUnitsAsync(Qemu qemu, Stopwatch waited, TimeSpan limit)
+    /// <returns>False where one is not and there is nothing to go back to: a guest that runs without it is better than none.</returns>
+    /// <exception cref="NacreException">One is not.</exception>
+    private async Task<bool> AreUnitsActiveAsync(Qemu qemu, Stopwatch waited, TimeSpan limit)
     {
-        if (policy.HealthUnits.Count == 0)
-        {
-            return;
-        }
-
-        while (true)
+        while (policy.HealthUnits.Count > 0)
         {
             Report(LivePcPhase.Booting, "waiting for the units that a healthy start has active");
             var (missing, settled) = await FindInactiveAsync(qemu).ConfigureAwait(false);
             if (missing.Count == 0)
             {
-                return;
+                return true;
             }
 
             if (settled || waited.Elapsed > limit)
             {
                 var names = string.Join(", ", missing.Select(unit => $"{unit.Unit} is {unit.State}"));
-                throw NotHealthy(ErrorCatalogue.GuestFailed, settled ? $"the guest started without what the policy requires: {names}"
-                    : $"the guest was not healthy within {limit.TotalMinutes:0} minutes: {names}", await JournalAsync(missing[0].Unit).ConfigureAwait(false));
+                var reason = settled ? $"the guest started without what the policy requires: {names}" : $"the guest was not healthy within {limit.TotalMinutes:0} minutes: {names}";
+                var journal = await JournalAsync(missing[0].Unit).ConfigureAwait(false);
+                var stack = releases!.Stack;
+                if (book.Read().Fallback(stack, lease!.Covers) is not null)
+                {
+                    throw NotHealthy(ErrorCatalogue.GuestFailed, reason, journal);
+                }
+
+                Change(now => now with { LayerProblem = reason });
+                if ((await book.ChangeAsync(now => now.Failed(stack), CancellationToken.None).ConfigureAwait(false)).Failures == 1)
+                {
+                    await KeepReportAsync(ReportKind.Failed, stack, new Unhealthy(reason, journal), now => now).ConfigureAwait(false);
+                }
+
+                return false;
             }
 
             await Task.WhenAny(qemu.Ended, Task.Delay(UnitInterval, time, stopping.Token)).ConfigureAwait(false);
@@ -183,6 +193,8 @@ public sealed partial class LivePcSession
                 throw Ended(qemu, "the guest ended before it was healthy");
             }
         }
+
+        return true;
     }
 
     /// <summary>The units that are not active, and whether the guest has done all it does by itself.</summary>

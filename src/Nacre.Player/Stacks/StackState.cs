@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using Nacre.Contracts;
 
 namespace Nacre.Player.Stacks;
@@ -32,15 +33,26 @@ internal sealed record StackState
     public IReadOnlyList<string> Reports { get; init; } = [];
 
     /// <summary>What starts next; null before anything was chosen.</summary>
+    [JsonIgnore]
     public CorporateStack? Next => Trial ?? Good;
 
     /// <summary>Every release that a start may need: the lease has to cover them.</summary>
+    [JsonIgnore]
     public IReadOnlyList<ReleaseName> Needed => [.. (Trial?.Releases ?? []).Concat(Good?.Releases ?? []).Distinct()];
 
     public SetAsideStack? FindSetAside(CorporateStack stack) => SetAside.LastOrDefault(one => one.Stack.Equals(stack));
 
-    /// <summary>What to start under a lease: what is next where the lease covers it, else what it offers.</summary>
-    public CorporateStack Choose(Func<ReleaseName, bool> covers, CorporateStack offered) => Next is { } next && next.Releases.All(covers) ? next : offered;
+    /// <summary>What to start under a lease: what is next; in the place of a release that the lease does not cover (its channel was moved back) the one on offer, and without a layer that was taken
+    /// out.</summary>
+    public CorporateStack Choose(Func<ReleaseName, bool> covers, CorporateStack offered)
+    {
+        if (Next is not { } next || next.System.Image != offered.System.Image)
+        {
+            return offered;
+        }
+
+        return new CorporateStack(next.Releases.Select(release => covers(release) ? release : offered.Releases.FirstOrDefault(one => one.Image == release.Image)).OfType<ReleaseName>());
+    }
 
     /// <summary>What to go back to from <paramref name="failed"/>: the good stack without the layers that the lease does not cover any more; null where that is nothing, or the same.</summary>
     public CorporateStack? Fallback(CorporateStack failed, Func<ReleaseName, bool> covers)
@@ -61,8 +73,8 @@ internal sealed record StackState
     /// <summary>A start of this stack was healthy.</summary>
     public StackState Healthy(CorporateStack stack) => this with
     {
-        // An update that came while it started stays on trial.
-        Good = stack, Trial = stack.Equals(Trial) ? null : Trial, Failures = stack.Equals(Trial) ? 0 : Failures,
+        // An update that came while it started stays on trial. What was set aside before something newer worked is history.
+        Good = stack, Trial = stack.Equals(Trial) ? null : Trial, Failures = stack.Equals(Trial) ? 0 : Failures, SetAside = stack.Equals(Trial) ? [] : SetAside,
     };
 
     /// <summary>A start of the stack on trial was not healthy.</summary>
