@@ -64,7 +64,7 @@ internal static class Accelerator
     {
         var mark = kernel.Length == 0 ? "BdsDxe" : "Unable to mount root fs";
         string[] start = kernel.Length == 0
-            ? ["-machine", $"pc,accel={accelerator}", "-bios", BootFiles.FirmwareCode]
+            ? ["-machine", $"pc,accel={accelerator},pflash0=firmware", "-blockdev", Qemu.FileNode("firmware", BootFiles.FirmwareCode, isReadOnly: true)]
             : ["-machine", $"pc,accel={accelerator}", "-kernel", kernel, "-append", "console=ttyS0 panic=-1 no_timer_check root=none"];
         using var process = new Process
         {

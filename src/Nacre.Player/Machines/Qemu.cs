@@ -212,12 +212,12 @@ internal sealed class Qemu : IAsyncDisposable
         "-device", $"virtio-blk-pci,drive={disk.Export},serial={disk.Serial},iothread=disks" + (disk.IsReadOnly ? "" : ",werror=stop,rerror=stop") + (disk.IsStarted ? ",bootindex=0" : ""),
     ];
 
-    private static string[] Firmware(string variables)
-    {
-        static string Node(string name, string file, bool isReadOnly) =>
-            new JsonObject { ["driver"] = "file", ["node-name"] = name, ["filename"] = file, ["read-only"] = isReadOnly }.ToJsonString();
-        return ["-blockdev", Node("firmware", BootFiles.FirmwareCode, isReadOnly: true), "-blockdev", Node("variables", variables, isReadOnly: false)];
-    }
+    private static string[] Firmware(string variables) =>
+        ["-blockdev", FileNode("firmware", BootFiles.FirmwareCode, isReadOnly: true), "-blockdev", FileNode("variables", variables, isReadOnly: false)];
+
+    /// <summary>The block node of a file.</summary>
+    internal static string FileNode(string name, string file, bool isReadOnly) =>
+        new JsonObject { ["driver"] = "file", ["node-name"] = name, ["filename"] = file, ["read-only"] = isReadOnly }.ToJsonString();
 
     /// <summary>A disk's block node, as an argument or for <c>blockdev-add</c>.</summary>
     /// <param name="disk">The disk.</param>
