@@ -159,10 +159,10 @@ internal sealed class Organisation : IAsyncDisposable
     }
 
     /// <summary>Publishes a built image and offers it as the LivePC <c>office</c> to alice.</summary>
-    public async Task<CommandResult> OfferAsync(string image)
+    public async Task<CommandResult> OfferAsync(string image, string name = "debian-minimal")
     {
         var published = await Administrator.RunAsync("image", "publish", image, "--channel", "stable");
-        await Administrator.RunAsync("livepc", "create", "office", "--image", "debian-minimal");
+        await Administrator.RunAsync("livepc", "create", "office", "--image", name);
         await Administrator.RunAsync("livepc", "entitle", "office", "alice");
         return published;
     }

@@ -90,6 +90,7 @@ public sealed class LeftOverTests : IDisposable
             StartTime = 8,
             Stack = new CorporateStack([new ReleaseName("debian", 9), new ReleaseName("tools", 1)]),
             Release = MachineRecord.DigestOf(["signed", "signed too"]),
+            Kind = ImageKind.Disk,
             Accelerator = "tcg",
             Memory = 512,
             Processors = 1,

@@ -14,6 +14,10 @@ internal static class LivePcCommands
     internal static readonly Option<int?> Memory = new("--memory") { Description = "The guest's memory in MiB (default: half of the host's, 1024 to 4096)" };
     internal static readonly Option<int?> Processors = new("--processors") { Description = "The guest's processors (default: the host's, at most 4)" };
     internal static readonly Option<int?> Minutes = new("--timeout") { Description = "Minutes that the guest may take to start (default: as the policy says)" };
+    internal static readonly Option<int?> AgentWait = new("--agent-wait")
+    {
+        Description = "Seconds after which a guest whose image is a whole disk counts as one without an agent (default: 120, 360 where it is emulated)",
+    };
     internal static readonly Option<bool> NoFetch = new("--no-fetch") { Description = "Do not fetch the rest of the release once the guest is up" };
     private static readonly Option<bool> AcceptOlder = new("--accept-older-state")
     {
@@ -65,7 +69,7 @@ internal static class LivePcCommands
 
     private static Command Start()
     {
-        var command = new Command("start", "Start a LivePC: it streams in at the first start, and works offline once it is complete") { Name, Memory, Processors, Minutes, NoFetch, AcceptOlder, UserPackages };
+        var command = new Command("start", "Start a LivePC: it streams in at the first start, and works offline once it is complete") { Name, Memory, Processors, Minutes, AgentWait, NoFetch, AcceptOlder, UserPackages };
         command.SetAction((parsed, cancellationToken) => StartAsync(Player(), parsed, cancellationToken));
         return command;
     }
@@ -74,7 +78,7 @@ internal static class LivePcCommands
     {
         var name = parsed.GetValue(Name)!;
         List<string> command = [.. PlayerCommand.Self(), "player", name];
-        foreach (var (option, value) in new[] { ("--memory", parsed.GetValue(Memory)), ("--processors", parsed.GetValue(Processors)), ("--timeout", parsed.GetValue(Minutes)) })
+        foreach (var (option, value) in new[] { ("--memory", parsed.GetValue(Memory)), ("--processors", parsed.GetValue(Processors)), ("--timeout", parsed.GetValue(Minutes)), ("--agent-wait", parsed.GetValue(AgentWait)) })
         {
             if (value is { } number)
             {
@@ -127,7 +131,16 @@ internal static class LivePcCommands
             Terminal.Line(string.Create(CultureInfo.InvariantCulture,
                 $"{name} runs release {status.Version} of {status.Image}{With(status.Layers)}: usable after {status.SecondsToAgent:0.0} s and {Terminal.Bytes(status.BytesToAgent ?? 0)} of {Terminal.Bytes(status.ImageBytes)} fetched ({Share(status.BytesToAgent ?? 0, status.ImageBytes)})"));
             Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"system layer put back to clean in {status.RejuvenationMilliseconds:0.0} ms; accelerator {status.Accelerator}; lease until {status.LeaseEnds:yyyy-MM-dd HH:mm} UTC{(status.Offline ? "; offline" : "")}"));
+            NoteAgent(status);
         });
+    }
+
+    private static void NoteAgent(LivePcStatus status)
+    {
+        if (status.Agent == AgentState.None)
+        {
+            Terminal.Line("agent: none; its screen works ('nacre livepc console'), commands inside it do not, and its power button shuts it down");
+        }
     }
 
     private static Command Stop()
@@ -169,6 +182,7 @@ internal static class LivePcCommands
                     Terminal.Line($"its player was killed: 'nacre livepc start {status.Name}' goes on with its guest");
                 }
 
+                NoteAgent(status);
                 if (status.StoredBytes > 0)
                 {
                     Terminal.Line(status.Presence == ReleasePresence.Complete

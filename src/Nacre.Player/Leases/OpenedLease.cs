@@ -30,6 +30,9 @@ internal sealed class OpenedLease
     /// <summary>The corporate layers that the server wants to start.</summary>
     public CorporateStack Offered => new([new ReleaseName(Claims.Image, Claims.Version), .. Claims.Layers ?? []]);
 
+    /// <summary>What its LivePC's image is made of: the same for all of its releases.</summary>
+    public ImageKind Kind => Release(Offered.System).Manifest.Kind;
+
     /// <summary>Whether the server granted it just now, as the answer to this device's request; else it was kept.</summary>
     public bool IsNew { get; }
 
@@ -133,7 +136,7 @@ internal sealed class OpenedLease
         }
     }
 
-    private static string Words(ImageKind kind) => kind == ImageKind.System ? "a system" : "an application layer";
+    private static string Words(ImageKind kind) => kind switch { ImageKind.System => "a system", ImageKind.Disk => "a whole disk", _ => "an application layer" };
 
     private static string Nonce() => RandomNumberGenerator.GetHexString(32, lowercase: true);
 
@@ -172,7 +175,7 @@ internal sealed class OpenedLease
             }
 
             // Against a release in another's place: what is no system never starts as one, and a system is nobody's application layer.
-            var kind = manifest.Image == claims.Image ? ImageKind.System : ImageKind.Application;
+            var kind = manifest.Image != claims.Image ? ImageKind.Application : manifest.Kind == ImageKind.Disk ? ImageKind.Disk : ImageKind.System;
             manifests[manifest.Name] = (VerifyManifest(untrustedManifest, trusted, manifest.Image, kind), untrustedManifest);
         }
 

@@ -38,6 +38,11 @@ public sealed partial class LivePcPlayer
         using var cache = new SegmentCache(paths.Segments);
         var opener = new ReleaseOpener(paths, cache, new ServerOrigin(client));
         var manifest = lease.Release(installed).Manifest;
+        if (manifest.Kind == ImageKind.Disk)
+        {
+            throw new NacreException(ErrorCatalogue.NotFound, $"'{name}' is a whole disk and has no layering rules: its system disk is the release again at every start, the user's disk ('nacre-data') stays");
+        }
+
         using var reader = await opener.OpenAsync(manifest, lease.ReleaseKey(installed), cancellationToken).ConfigureAwait(false);
         await using var system = new ReleaseVolume(reader, "system");
         var policy = lease.Claims.Policy ?? LayerPolicy.Default;

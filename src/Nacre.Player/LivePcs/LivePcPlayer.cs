@@ -248,7 +248,7 @@ public sealed partial class LivePcPlayer
 
         var result = new UpdateResult(state.Next?.System.Version, offered.System.Version, missing + before.FetchedBytes, before.TotalBytes, Compare(state.Next, offered));
         planned(result);
-        var finding = offered.Equals(state.Next) ? null : await FindUserPackagesAsync(name, releases, userPackages, cancellationToken).ConfigureAwait(false);
+        var finding = offered.Equals(state.Next) || lease.Kind == ImageKind.Disk ? null : await FindUserPackagesAsync(name, releases, userPackages, cancellationToken).ConfigureAwait(false);
         try
         {
             await releases.EnsureAllAsync(new Progress(progress, before.PresentBytes), cancellationToken).ConfigureAwait(false);

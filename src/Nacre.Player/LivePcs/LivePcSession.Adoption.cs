@@ -43,7 +43,7 @@ public sealed partial class LivePcSession
 
             // Not what is accepted at a start: this guest knows the newer state.
             await OpenUserLayersAsync(volumes, lease, identity, anchors, acceptOlder: false).ConfigureAwait(false);
-            volumes.Resume(Scratch, folder.Volume(Scratch), folder.ScratchKey);
+            AddSystem(volumes, volumes.Resume(Scratch, folder.Volume(Scratch), folder.ScratchKey));
             await using var keeping = await anchors.BeginAsync().ConfigureAwait(false);
             TakeUpMoments(volumes, lease, identity, client);
             await using var nbd = NbdServer.Start(folder.NbdSocket, volumes.Exports);
@@ -74,7 +74,8 @@ public sealed partial class LivePcSession
             throw Impossible("it is not known what it was started with");
         }
 
-        if (UserLayers.Any(layer => !Directory.Exists(folder.Volume(layer.Layer))))
+        kind = record.Kind;
+        if (UserLayers.Of(kind).Any(layer => !Directory.Exists(folder.Volume(layer.Layer))))
         {
             throw Impossible("the volume of a layer is gone");
         }
@@ -84,7 +85,10 @@ public sealed partial class LivePcSession
             throw Impossible("it has other memory or processors than are asked for");
         }
 
-        var machine = Machine(record.Accelerator, "", "", "", record.Stack, GuestParameters.WithoutFiles) with { Memory = record.Memory, Processors = record.Processors };
+        var machine = Machine(record.Accelerator, record.Stack, GuestParameters.WithoutFiles) with
+        {
+            Memory = record.Memory, Processors = record.Processors, Variables = kind == ImageKind.Disk ? "" : null,
+        };
         return MachineRecord.ShapeOf(machine) == record.Shape ? (process, record) : throw Impossible("another version of nacre started it");
     }
 

@@ -58,7 +58,7 @@ public sealed partial class LivePcSession
 
         // A layer that no start has succeeded with may be half formatted: nothing to keep.
         var stack = releases!.Stack;
-        if (MomentStore.Layers.All(folder.IsInUse))
+        if (UserLayers.Of(kind).All(layer => folder.IsInUse(layer.Layer)))
         {
             if (folder.Started is { } last && !last.Equals(stack))
             {
@@ -192,6 +192,7 @@ public sealed partial class LivePcSession
         Change(now => now with { Detail = "the administrator ordered a rejuvenation: the guest is about to be shut down and started again" });
         try
         {
+            RequireAgent();
             await agent!.ExecuteAsync("/bin/sh", ["-c", GuestScripts.Warn, "nacre", OrderWords(heard[0])], null, cancellationToken).ConfigureAwait(false);
         }
         catch (NacreException)
@@ -242,12 +243,20 @@ public sealed partial class LivePcSession
         using var limit = new CancellationTokenSource(ReturnLimit, time);
         try
         {
+            if (status.Agent == AgentState.None)
+            {
+                return;
+            }
+
             if (await agent!.IsFrozenAsync(limit.Token).ConfigureAwait(false))
             {
                 await agent.ThawAsync(limit.Token).ConfigureAwait(false);
             }
 
-            await Views().CleanAsync(limit.Token).ConfigureAwait(false);
+            if (kind != ImageKind.Disk)
+            {
+                await Views().CleanAsync(limit.Token).ConfigureAwait(false);
+            }
         }
         catch (Exception exception) when (exception is NacreException or OperationCanceledException)
         {
@@ -257,13 +266,16 @@ public sealed partial class LivePcSession
 
     /// <summary>Takes a moment of a running guest, whose file systems stand still meanwhile.</summary>
     /// <exception cref="NacreException">GuestFailed, Paused, NoSpace.</exception>
-    private async Task<TakenMoment> TakeMomentAsync(MomentKind kind, string? label, CancellationToken cancellationToken)
+    private async Task<TakenMoment> TakeMomentAsync(MomentKind why, string? label, CancellationToken cancellationToken)
     {
         RequireRunning();
         await momentTurn.WaitAsync(cancellationToken).ConfigureAwait(false);
         try
         {
-            var taken = await FrozenGuest.TakeAsync(agent!, () => moments!.Take(kind, label), cancellationToken).ConfigureAwait(false);
+            Moment Take() => moments!.Take(why, label);
+            var taken = kind == ImageKind.Disk
+                ? await FrozenGuest.TakeWholeAsync(status.Agent == AgentState.Answers ? agent : null, Take, cancellationToken).ConfigureAwait(false)
+                : await FrozenGuest.TakeAsync(agent!, Take, cancellationToken).ConfigureAwait(false);
             moments!.Retain(momentPolicy);
             return taken;
         }
@@ -308,6 +320,11 @@ public sealed partial class LivePcSession
         }
 
         RequireRunning();
+        if (kind == ImageKind.Disk && command is "moment-compare" or "moment-browse" or "moment-restore")
+        {
+            throw new NacreException(ErrorCatalogue.MomentUnreadable, $"'{folder.Name}' is a whole disk, whose files nobody but its guest knows: it can be put back to a moment as a whole");
+        }
+
         await momentTurn.WaitAsync(cancellationToken).ConfigureAwait(false);
         try
         {

@@ -28,6 +28,10 @@ public sealed record SessionOptions
     /// <summary>What is done with a package of the user's that the corporate layers can't carry; null: what was chosen at the update, else postpone.</summary>
     public UserPackageConflicts? UserPackages { get; init; }
 
+    /// <summary>How long a guest whose image is a whole disk may take until its agent answers; then it counts as one without an agent. Null: 2 minutes, 6 where it
+    /// is emulated.</summary>
+    public TimeSpan? AgentLimit { get; init; }
+
     /// <summary>Whether the rest of the release is fetched once the guest is up.</summary>
     public bool FetchRest { get; init; } = true;
 
@@ -46,9 +50,6 @@ public sealed partial class LivePcSession : IDisposable
     private const long GiB = 1L << 30;
     private const string Scratch = "scratch";
 
-    /// <summary>The user's layers and their sizes; nothing is stored for what was never written.</summary>
-    internal static readonly (string Layer, long Size)[] UserLayers = [("applications", 32 * GiB), ("settings", 8 * GiB), ("data", 64 * GiB)];
-
     private readonly PlayerPaths paths;
     private readonly LivePcFolder folder;
     private readonly SessionOptions options;
@@ -61,6 +62,7 @@ public sealed partial class LivePcSession : IDisposable
     private LivePcStatus status; // changed under the gate
     private LayerPolicy policy = LayerPolicy.Default; // the lease's
     private readonly StackBook book;
+    private ImageKind kind; // of the LivePC's image
     private OpenReleases? releases;
     private OpenedLease? lease;
     private Unhealthy? unhealthy;
@@ -140,9 +142,7 @@ public sealed partial class LivePcSession : IDisposable
         var anchors = await LoadAnchorsAsync(identity, client).ConfigureAwait(false);
         lease = await TakeLeaseAsync(identity, anchors).ConfigureAwait(false);
         using var cache = new SegmentCache(paths.Segments);
-        var (kernel, initramfs, commandLine) = await OpenReleasesAsync(lease, cache, client).ConfigureAwait(false);
-        using (kernel)
-        using (initramfs)
+        using (var boot = await OpenReleasesAsync(lease, cache, client).ConfigureAwait(false))
         {
             await using var volumes = await OpenVolumesAsync(lease, identity, anchors).ConfigureAwait(false);
             await using var keeping = await anchors.BeginAsync().ConfigureAwait(false);
@@ -151,10 +151,11 @@ public sealed partial class LivePcSession : IDisposable
             disks = nbd;
             Report(LivePcPhase.Accelerator, "choosing the accelerator");
             var accelerator = await Accelerator.ChooseAsync(
-                paths.Accelerator, kernel.Path, () => Report(LivePcPhase.Accelerator, "finding out whether KVM really works here"), stopping.Token).ConfigureAwait(false);
+                paths.Accelerator, boot.Kernel, () => Report(LivePcPhase.Accelerator, "finding out whether KVM really works here"), stopping.Token).ConfigureAwait(false);
             Change(now => now with { Accelerator = accelerator });
             Report(LivePcPhase.Booting, "starting the guest");
-            var fresh = UserLayers.Select(layer => layer.Layer).Where(layer => !folder.IsInUse(layer)).ToArray();
+            var fresh = UserLayers.Of(kind).Select(layer => layer.Layer).Where(layer => !folder.IsInUse(layer)).ToArray();
+            var commandLine = boot.CommandLine;
             if (fresh.Length > 0)
             {
                 commandLine += $" nacre.fresh={string.Join(',', fresh)}";
@@ -162,7 +163,7 @@ public sealed partial class LivePcSession : IDisposable
 
             var stack = releases!.Stack;
             using var parameters = new GuestParameters(policy, stack.Releases.Select(release => release.ToString()), options.UserPackages ?? folder.UserPackages ?? UserPackageConflicts.Postpone);
-            var machine = Machine(accelerator, kernel.Path, initramfs.Path, commandLine, stack, parameters.Paths);
+            var machine = Machine(accelerator, stack, parameters.Paths) with { Kernel = boot.Kernel, Initramfs = boot.Initramfs, CommandLine = commandLine, Variables = boot.Variables };
             await using var qemu = Qemu.Start(machine);
             var record = new MachineRecord
             {
@@ -170,6 +171,7 @@ public sealed partial class LivePcSession : IDisposable
                 StartTime = ProcessHandle.StartTimeOf(qemu.ProcessId) ?? 0,
                 Stack = stack,
                 Release = MachineRecord.DigestOf(stack.Releases.Select(release => lease.Release(release).Signed)),
+                Kind = kind,
                 Accelerator = accelerator,
                 Memory = machine.Memory,
                 Processors = machine.Processors,
@@ -197,6 +199,7 @@ public sealed partial class LivePcSession : IDisposable
     private void Note(OpenedLease taken, CorporateStack stack)
     {
         policy = taken.Claims.Policy ?? LayerPolicy.Default;
+        kind = taken.Kind;
         Change(now => now with
         {
             Image = stack.System.Image,
@@ -207,18 +210,29 @@ public sealed partial class LivePcSession : IDisposable
         });
     }
 
-    private async Task<(MemoryFile Kernel, MemoryFile Initramfs, string CommandLine)> OpenReleasesAsync(OpenedLease taken, SegmentCache cache, NacreClient client)
+    private async Task<BootFiles> OpenReleasesAsync(OpenedLease taken, SegmentCache cache, NacreClient client)
     {
         var stack = book.Read().Choose(taken.Covers, taken.Offered);
         Report(LivePcPhase.Release, $"verifying {stack}");
         await OpenReleasesAsync(taken, stack, cache, client, stopping.Token).ConfigureAwait(false);
         var opened = releases!.System;
-        Report(LivePcPhase.Release, "fetching the kernel");
-        var kernel = new MemoryFile("kernel", await opened.ReadAllAsync("kernel", MaxKernelBytes, stopping.Token).ConfigureAwait(false));
-        var initramfs = new MemoryFile("initramfs", await opened.ReadAllAsync("initramfs", MaxInitramfsBytes, stopping.Token).ConfigureAwait(false));
+        BootFiles boot;
+        if (kind == ImageKind.Disk)
+        {
+            boot = BootFiles.Firmware();
+        }
+        else
+        {
+            Report(LivePcPhase.Release, "fetching the kernel");
+            boot = new BootFiles(
+                await opened.ReadAllAsync("kernel", MaxKernelBytes, stopping.Token).ConfigureAwait(false),
+                await opened.ReadAllAsync("initramfs", MaxInitramfsBytes, stopping.Token).ConfigureAwait(false),
+                taken.Release(stack.System).Manifest.CommandLine);
+        }
+
         var state = await book.ChangeAsync(now => stack.Equals(now.Next) ? now : now.Offer(stack), stopping.Token).ConfigureAwait(false);
         Change(now => now with { OnTrial = stack.Equals(state.Trial) });
-        return (kernel, initramfs, taken.Release(stack.System).Manifest.CommandLine);
+        return boot;
     }
 
     private async Task OpenReleasesAsync(OpenedLease taken, CorporateStack stack, SegmentCache cache, NacreClient client, CancellationToken cancellationToken)
@@ -235,7 +249,8 @@ public sealed partial class LivePcSession : IDisposable
         {
             await OpenUserLayersAsync(volumes, lease, identity, anchors, options.AcceptOlderState).ConfigureAwait(false);
             var clean = Stopwatch.StartNew();
-            volumes.Renew(Scratch, folder.Volume(Scratch), 32 * GiB, folder.ScratchKey);
+            var size = kind == ImageKind.Disk ? ReleaseFork.VolumeSize(new ReleaseVolume(releases!.System, "disk").Size) : 32 * GiB;
+            AddSystem(volumes, volumes.Renew(Scratch, folder.Volume(Scratch), size, folder.ScratchKey));
             Change(now => now with { RejuvenationMilliseconds = clean.Elapsed.TotalMilliseconds });
             return volumes;
         }
@@ -248,35 +263,44 @@ public sealed partial class LivePcSession : IDisposable
 
     private async Task OpenUserLayersAsync(OpenVolumes volumes, OpenedLease lease, EnrolledIdentity identity, AnchorKeeper anchors, bool acceptOlder)
     {
+        await OpenLayers.OpenUserLayersAsync(volumes, folder, lease, identity, anchors, acceptOlder).ConfigureAwait(false);
+        Change(now => now with { AcceptedOlder = anchors.Accepted });
+    }
+
+    /// <summary>The corporate layers' disks: read-only, or of a whole disk its fork, with <paramref name="scratch"/> for what it changes.</summary>
+    private void AddSystem(OpenVolumes volumes, Volume scratch)
+    {
+        if (kind == ImageKind.Disk)
+        {
+            volumes.Add("system", new ReleaseFork(new ReleaseVolume(releases!.System, "disk"), scratch));
+            return;
+        }
+
         volumes.Add("system", new ReleaseVolume(releases!.System, "system"));
         foreach (var (export, device) in releases.Layers)
         {
             volumes.Add(export, device);
         }
-
-        await OpenLayers.OpenUserLayersAsync(volumes, folder, lease, identity, anchors, acceptOlder).ConfigureAwait(false);
-        Change(now => now with { AcceptedOlder = anchors.Accepted });
     }
 
-    private MachineOptions Machine(string accelerator, string kernel, string initramfs, string commandLine, CorporateStack stack, IReadOnlyList<(string Name, string Path)> parameters)
+    /// <summary>The machine, without what it starts from.</summary>
+    private MachineOptions Machine(string accelerator, CorporateStack stack, IReadOnlyList<(string Name, string Path)> parameters)
     {
+        var users = UserLayers.Of(kind).Select(layer => new GuestDisk($"nacre-{layer.Layer}", layer.Layer, IsReadOnly: false));
         var host = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (1024 * 1024);
         return new MachineOptions
         {
             Name = LeftOver.MachineName(folder),
             Accelerator = accelerator,
-            Kernel = kernel,
-            Initramfs = initramfs,
-            CommandLine = commandLine,
             NbdSocket = folder.NbdSocket,
-            Disks =
+            Disks = kind == ImageKind.Disk ? [new GuestDisk("nacre-system", "system", IsReadOnly: false, IsStarted: true), .. users] :
             [
                 new GuestDisk("nacre-system", "system", IsReadOnly: true),
                 new GuestDisk("nacre-scratch", Scratch, IsReadOnly: false),
-                .. UserLayers.Select(layer => new GuestDisk($"nacre-{layer.Layer}", layer.Layer, IsReadOnly: false)),
+                .. users,
                 .. stack.Layers.Select((_, number) => new GuestDisk($"nacre-{OpenReleases.ExportOf(number)}", OpenReleases.ExportOf(number), IsReadOnly: true)),
             ],
-            Parameters = parameters,
+            Parameters = kind == ImageKind.Disk ? [] : parameters,
             Memory = options.Memory ?? (int)Math.Clamp(host / 2, 1024, 4096),
             Processors = options.Processors ?? Math.Min(4, Environment.ProcessorCount),
             Sockets = folder.Sockets,

@@ -24,7 +24,7 @@ public enum LivePcPhase
     /// <summary>The guest starts.</summary>
     Booting,
 
-    /// <summary>The guest's agent answered.</summary>
+    /// <summary>The guest's agent answered, or has had its time (see <see cref="LivePcStatus.Agent"/>).</summary>
     Running,
 
     /// <summary>Shutting the guest down.</summary>
@@ -35,6 +35,19 @@ public enum LivePcPhase
 
     /// <summary>Its player was killed; its guest waits for the next start, which goes on with it.</summary>
     Abandoned,
+}
+
+/// <summary>Whether a guest has an agent.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<AgentState>))]
+public enum AgentState
+{
+    /// <summary>It did not answer within its time. The machine runs; only a guest whose image is a whole disk may have none.</summary>
+    [JsonStringEnumMemberName("none")]
+    None,
+
+    /// <summary>It answered.</summary>
+    [JsonStringEnumMemberName("answers")]
+    Answers,
 }
 
 /// <summary>How far a release is on this device.</summary>
@@ -104,6 +117,9 @@ public sealed record LivePcStatus
 
     /// <summary>Whether it would start without a network.</summary>
     public ReleasePresence Presence { get; init; }
+
+    /// <summary>Whether the guest has an agent; null while that is not known.</summary>
+    public AgentState? Agent { get; init; }
 
     /// <summary>Whether the guest was running already: this start went on with it after its player had been killed.</summary>
     public bool Adopted { get; init; }

@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using System.Text;
+using Nacre.Contracts;
 using Nacre.Player.Machines;
 using Nacre.Player.Stacks;
 
@@ -18,6 +19,9 @@ internal sealed record MachineRecord
 
     /// <summary>Digest of their signed manifests.</summary>
     public required string Release { get; init; }
+
+    /// <summary>What its image is made of.</summary>
+    public required ImageKind Kind { get; init; }
 
     public required string Accelerator { get; init; }
 
@@ -40,6 +44,6 @@ internal sealed record MachineRecord
     public static string ShapeOf(MachineOptions options) => Convert.ToHexStringLower(SHA256.HashData(
         Encoding.UTF8.GetBytes(string.Join('\0', Qemu.Arguments(options with
         {
-            Kernel = "", Initramfs = "", CommandLine = "", Parameters = [.. options.Parameters.Select(parameter => (parameter.Name, ""))],
+            Kernel = "", Initramfs = "", CommandLine = "", Variables = options.Variables is null ? null : "", Parameters = [.. options.Parameters.Select(parameter => (parameter.Name, ""))],
         })))));
 }

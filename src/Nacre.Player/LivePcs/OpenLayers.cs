@@ -84,7 +84,7 @@ internal sealed class OpenLayers : IAsyncDisposable
         var slotKey = lease.SlotKey(identity);
         try
         {
-            foreach (var (layer, size) in LivePcSession.UserLayers)
+            foreach (var (layer, size) in UserLayers.Of(lease.Kind))
             {
                 await anchors.OpenAsync(layer, newest => volumes.Open(layer, folder.Volume(layer), size, slotKey, newest), acceptOlder).ConfigureAwait(false);
             }
@@ -97,7 +97,7 @@ internal sealed class OpenLayers : IAsyncDisposable
 
     /// <summary>The moments of layers that are open.</summary>
     public static MomentStore MomentsOf(OpenVolumes volumes, LivePcFolder folder, TimeProvider time) =>
-        new(MomentStore.Layers.ToDictionary(layer => layer, layer => (Volume)volumes.Exports[layer]), folder, time);
+        new(MomentStore.Layers.Where(volumes.Exports.ContainsKey).ToDictionary(layer => layer, layer => (Volume)volumes.Exports[layer]), folder, time);
 
     public async ValueTask DisposeAsync()
     {

@@ -66,6 +66,40 @@ internal static class FrozenGuest
         return new TakenMoment(moment, milliseconds);
     }
 
+    /// <summary>Takes a moment of a guest whose inside nobody knows. Where its agent can, its file systems stand still; else the moment is what a loss of power
+    /// would have left, which every file system copes with.</summary>
+    /// <param name="agent">Its agent; null where it has none.</param>
+    /// <param name="take">Takes it.</param>
+    /// <param name="cancellationToken">Stops before the guest stands still.</param>
+    public static async Task<TakenMoment> TakeWholeAsync(GuestAgent? agent, Func<Moment> take, CancellationToken cancellationToken)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        if (agent is null)
+        {
+            return new TakenMoment(take(), 0);
+        }
+
+        var still = Stopwatch.StartNew();
+        try
+        {
+            using var limit = new CancellationTokenSource(FreezeLimit);
+            try
+            {
+                await agent.FreezeAsync(null, limit.Token).ConfigureAwait(false);
+            }
+            catch (Exception exception) when (exception is NacreException or OperationCanceledException)
+            {
+                // An agent that does not know how.
+            }
+
+            return new TakenMoment(take(), still.Elapsed.TotalMilliseconds);
+        }
+        finally
+        {
+            await ThawAsync(agent).ConfigureAwait(false);
+        }
+    }
+
     private static async Task ThawAsync(GuestAgent agent)
     {
         using var limit = new CancellationTokenSource(ThawLimit);
