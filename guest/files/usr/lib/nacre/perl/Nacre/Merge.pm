@@ -102,7 +102,8 @@ sub is_current
 sub merge
 {
 	my ($volumes, $kept, $stack, $choice) = @_;
-	my @layers = composed('', 'merge');
+	# The chroot shows all of the corporate layers.
+	my @layers = ('');
 	finish_renumbering($volumes, $kept);
 	remove_tree("$kept/root.new") if lstat "$kept/root.new";
 	return 0 if is_current($kept, $stack);
