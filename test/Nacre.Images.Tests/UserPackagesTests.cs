@@ -145,7 +145,7 @@ public sealed class UserPackagesTests(UserPackagesFixture debian) : IClassFixtur
     {
         using var device = debian.NewDevice();
         var packages = debian.Build(
-            Package("mine", "1", conffile: "one\n", files: "/usr/bin/mine /usr/share/mine/a /usr/share/mine/b", script: "useradd -r -U mine; mkdir -p /var/lib/mine; echo 1 > /var/lib/mine/state; chown -R mine /var/lib/mine"),
+            Package("mine", "1", conffile: "one\n", files: "/usr/bin/mine /usr/share/mine/a /usr/share/mine/b", script: "id mine >/dev/null 2>&1 || useradd -r -U mine; mkdir -p /var/lib/mine; echo 1 > /var/lib/mine/state; chown -R mine /var/lib/mine"),
             Package("mine", "2", conffile: "two\n", files: "/usr/bin/mine /usr/share/mine/b /usr/share/mine/c", script: "echo 2 > /var/lib/mine/state"));
         var taken = await debian.ReleaseAsync("killed", Package("other", "1", script: "groupadd -r -g 999 other; useradd -r -u 999 -g 999 other"));
         const string Whole = Sound + "case \"$(dpkg-query -W -f '${Version}' mine 2>/dev/null)\" in"
