@@ -29,7 +29,7 @@ public enum UserRejuvenation
 /// bounds is a <see cref="JsonException"/> that names it, wherever it comes from.</summary>
 public sealed partial record LayerPolicy
 {
-    private const int MostRules = 500, LongestRule = 1000, MostUnits = 64;
+    private const int MostRules = 500, MostUnits = 64;
 
     /// <summary>What holds where the administrator has decided nothing.</summary>
     public static LayerPolicy Default { get; } = new();
@@ -41,8 +41,7 @@ public sealed partial record LayerPolicy
     public IReadOnlyList<string> Rules
     {
         get;
-        init => field = value is { Count: <= MostRules } && value.All(IsRule) ? [.. value]
-            : throw new JsonException($"'rules' must have at most {MostRules} lines, each 'PATTERN LAYER' with an absolute path and scratch, applications, settings or data");
+        init => field = Check(value);
     } = [];
 
     /// <summary>How much the user may put back.</summary>
@@ -114,11 +113,23 @@ public sealed partial record LayerPolicy
     private static int Within(int value, int least, int most, string name) =>
         value >= least && value <= most ? value : throw new JsonException($"'{name}' must be {least} to {most}");
 
-    private static bool IsRule(string? line) => line is { Length: <= LongestRule } && !line.Any(char.IsControl)
-        && (line.Trim() is "" or ['#', ..] || RulePattern().IsMatch(line));
+    private static IReadOnlyList<string> Check(IReadOnlyList<string>? lines)
+    {
+        if (lines is not { Count: <= MostRules })
+        {
+            throw new JsonException($"'rules' must have at most {MostRules} lines");
+        }
 
-    [GeneratedRegex(@"\A\s*/\S*\s+(scratch|applications|settings|data)\s*\z")]
-    private static partial Regex RulePattern();
+        for (var number = 1; number <= lines.Count; number++)
+        {
+            if ((lines[number - 1] is { } line ? LayeringRules.Judge(line) : "it is null") is { } wrong)
+            {
+                throw new JsonException($"'rules', line {number}, is no layering rule 'PATTERN LAYER': {wrong}");
+            }
+        }
+
+        return [.. lines];
+    }
 
     [GeneratedRegex(@"\A[A-Za-z0-9_][A-Za-z0-9_.@:\\-]{0,200}\.(service|socket|target|timer|mount|path|device|swap|scope|slice|automount)\z")]
     private static partial Regex UnitPattern();

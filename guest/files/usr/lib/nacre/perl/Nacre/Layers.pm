@@ -166,9 +166,10 @@ sub remove
 	system('rm', '-rf', '--one-file-system', '--', $path) == 0 or die shown($path) . " cannot be removed\n";
 }
 
+# Makes all that was written to the file systems of these paths durable.
 sub sync
 {
-	system('sync') == 0 or die "sync failed\n";
+	system('sync', '-f', '--', @_) == 0 or die "what was written cannot be made durable\n";
 }
 
 # A path for a message: one line, no control characters.
