@@ -95,6 +95,9 @@ public sealed class UserPackagesTests(UserPackagesFixture debian) : IClassFixtur
         var first = await debian.ReleaseAsync("needs-1", Package("base-library", "1", files: "/usr/share/base-library"));
         var second = await debian.ReleaseAsync("needs-2", Package("base-library", "2", files: "/usr/share/base-library"));
         await device.RunAsync(first, "dpkg -i /run/packages/*.deb", packages);
+
+        // At the very next start too, before anything was ever merged.
+        Assert.Equal(103, (await device.TryAsync(second, "true")).ExitCode);
         var status = Path.Combine(second, "var/lib/dpkg/status");
         var found = await device.TryAsync(first, "cp /run/packages/status /run/status; /usr/lib/nacre/applications check /run/status", Directory.GetParent(status)!.FullName);
         Assert.Equal(3, found.ExitCode);
