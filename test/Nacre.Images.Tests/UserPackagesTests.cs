@@ -272,8 +272,8 @@ public sealed class UserPackagesTests(UserPackagesFixture debian) : IClassFixtur
         var updates = await debian.RootAsync("bookworm", withUpdates: true);
         var next = await debian.RootAsync("trixie", withUpdates: false);
         await device.RunAsync(debian.First, "apt-get -y -q install cowsay redis-server tmux vim-tiny nginx-light postgresql >/dev/null 2>&1; " + RedisCounts(1)
-            + "su postgres -c '/usr/lib/postgresql/15/bin/pg_ctl -w -D /var/lib/postgresql/15/main -o \"-c config_file=/etc/postgresql/15/main/postgresql.conf\" start >/dev/null && createdb kept && /usr/lib/postgresql/15/bin/pg_ctl -w -D /var/lib/postgresql/15/main stop'");
-        const string Postgres = "su postgres -c '/usr/lib/postgresql/15/bin/pg_ctl -w -D /var/lib/postgresql/15/main -o \"-c config_file=/etc/postgresql/15/main/postgresql.conf\" start >/dev/null && psql -lqt | grep -q kept && /usr/lib/postgresql/15/bin/pg_ctl -w -D /var/lib/postgresql/15/main stop';";
+            + "su postgres -c '/usr/lib/postgresql/15/bin/pg_ctl -w -D /var/lib/postgresql/15/main -o \"-c config_file=/etc/postgresql/15/main/postgresql.conf -c listen_addresses=127.0.0.1\" start >/dev/null && createdb kept && /usr/lib/postgresql/15/bin/pg_ctl -w -D /var/lib/postgresql/15/main stop'");
+        const string Postgres = "install -d -o postgres /run/postgresql; su postgres -c '/usr/lib/postgresql/15/bin/pg_ctl -w -D /var/lib/postgresql/15/main -o \"-c config_file=/etc/postgresql/15/main/postgresql.conf -c listen_addresses=127.0.0.1\" start >/dev/null && psql -lqt | grep -q kept && /usr/lib/postgresql/15/bin/pg_ctl -w -D /var/lib/postgresql/15/main stop';";
         await device.RunAsync(debian.First, Sound + Postgres + "nginx -t 2>&1; " + RedisCounts(2));
         await device.RunAsync(updates, Sound + Postgres + "nginx -t 2>&1; tmux -V; " + RedisCounts(3));
 
