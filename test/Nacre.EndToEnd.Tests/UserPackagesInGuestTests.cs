@@ -48,7 +48,7 @@ public sealed class UserPackagesInGuestTests
         Assert.Equal("2", await CountAsync(organisation));
         Assert.Equal("ii redis-server|ii tree|", await organisation.InGuestAsync("dpkg-query -W -f '${db:Status-Abbrev}${Package}|' redis-server tree 2>/dev/null; dpkg-query -W against-tree 2>/dev/null || true"));
         Assert.Equal("redis redis", (await organisation.InGuestAsync("stat -c '%U %G' /var/lib/redis")).TrimEnd());
-        Assert.Equal("against-tree 1 was taken out: it conflicts tree, and there is tree", (await organisation.InGuestAsync("cut -d' ' -f1-11 /var/lib/nacre/applications/notes")).TrimEnd());
+        Assert.Equal("against-tree 1 was taken out: it conflicts tree, and there is tree", (await organisation.InGuestAsync("cut -d' ' -f1-12 /var/lib/nacre/applications/notes")).TrimEnd());
     }
 
     private static async Task<string> CountAsync(Organisation organisation)
