@@ -32,6 +32,9 @@ public enum ExitCode
     /// <summary>Not permitted: no lease, not entitled, wrong token.</summary>
     Denied = 8,
 
+    /// <summary>Nothing was changed, because a person has to choose first.</summary>
+    Choice = 9,
+
     /// <summary>Interrupted by Ctrl-C.</summary>
     Cancelled = 130,
 }
@@ -156,6 +159,8 @@ public static class ErrorCatalogue
     public static readonly ErrorKind AlreadyRunning = new("E_ALREADY_RUNNING", 409, ExitCode.State, "'nacre livepc console' shows it, 'nacre livepc stop' ends it");
     /// <summary>The LivePC does not run.</summary>
     public static readonly ErrorKind NotRunning = new("E_NOT_RUNNING", 409, ExitCode.State, "'nacre livepc start' first");
+    /// <summary>New corporate layers can't carry packages that the user installed, and the user has not chosen what to do.</summary>
+    public static readonly ErrorKind UserPackagesInTheWay = new("E_USER_PACKAGES", 409, ExitCode.Choice, "choose: '--user-packages remove' or '--user-packages reinstall', or remove the packages yourself in the LivePC; until then everything stays as it is");
     /// <summary>The LivePC stands still because its disks can't be written or read.</summary>
     public static readonly ErrorKind Paused = new("E_PAUSED", 409, ExitCode.State, "where this computer's disk is full, free some space: the LivePC goes on by itself, and nothing was lost");
     /// <summary>The guest did not start, or stopped by itself.</summary>

@@ -20,7 +20,7 @@ internal static class LivePcCommands
         Description = "Start although a layer of the user's is older than its newest known state (E_VOLUME_OUTDATED): what was written since is lost, and the server notes it",
     };
 
-    private static readonly Option<UserPackageConflicts> UserPackages = new("--user-packages")
+    private static readonly Option<UserPackageConflicts?> UserPackages = new("--user-packages")
     {
         Description = "What to do with a package of the user's that new corporate layers can't carry: postpone (the previous layers start; the default), remove or reinstall",
     };
@@ -92,7 +92,7 @@ internal static class LivePcCommands
             command.Add("--accept-older-state");
         }
 
-        if (parsed.GetValue(UserPackages) is var conflicts and not UserPackageConflicts.Postpone)
+        if (parsed.GetValue(UserPackages) is { } conflicts)
         {
             command.AddRange(["--user-packages", Lower(conflicts)]);
         }
@@ -182,13 +182,14 @@ internal static class LivePcCommands
 
     private static Command Update()
     {
-        var command = new Command("update", "Download the release that the channel offers; it starts at the next start, under the user's layers") { Name };
+        var command = new Command("update", "Download the release that the channel offers; it starts at the next start, under the user's layers") { Name, UserPackages };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var name = parsed.GetValue(Name)!;
             var total = 0L;
             var result = await Terminal.ProgressAsync($"updating {name}", report => Player().UpdateAsync(
                 name,
+                parsed.GetValue(UserPackages) ?? UserPackageConflicts.Postpone,
                 planned =>
                 {
                     total = planned.Bytes;
@@ -196,9 +197,21 @@ internal static class LivePcCommands
                 },
                 new Reporter<long>(fetched => report(total == 0 ? 1 : (double)fetched / total, $"{Terminal.Bytes(fetched)} of {Terminal.Bytes(total)}")),
                 cancellationToken));
-            Terminal.Result(result, () => Terminal.Line(result is null
-                ? $"{name} is up to date"
-                : $"{name}: release {result.To} is here ({Terminal.Bytes(result.Bytes)} downloaded) and starts at the next start"));
+            Terminal.Result(result, () =>
+            {
+                Terminal.Line(result is null
+                    ? $"{name} is up to date"
+                    : $"{name}: release {result.To} is here ({Terminal.Bytes(result.Bytes)} downloaded) and starts at the next start");
+                foreach (var conflict in result?.UserPackages?.Conflicts ?? [])
+                {
+                    Terminal.Line($"{conflict.Package} {conflict.Version} is taken out then{(parsed.GetValue(UserPackages) == UserPackageConflicts.Reinstall ? " and installed again" : "")}: {conflict.Reason}");
+                }
+
+                if (result?.UserPackages?.Replaced is [_, ..] replaced)
+                {
+                    Terminal.Line($"the release has itself what you installed: {string.Join(", ", replaced)}");
+                }
+            });
         });
         return command;
     }

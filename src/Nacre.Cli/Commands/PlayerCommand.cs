@@ -22,7 +22,7 @@ internal static partial class PlayerCommand
         var minutes = new Option<int?>("--timeout");
         var noFetch = new Option<bool>("--no-fetch");
         var acceptOlder = new Option<bool>("--accept-older-state");
-        var userPackages = new Option<UserPackageConflicts>("--user-packages");
+        var userPackages = new Option<UserPackageConflicts?>("--user-packages");
         var command = new Command("player", "Run one LivePC in this process (used by 'nacre livepc start')") { name, memory, processors, minutes, noFetch, acceptOlder, userPackages };
         command.Hidden = true;
         command.SetAction(async (parsed, cancellationToken) =>

@@ -39,6 +39,7 @@ public sealed partial class LivePcSession
             watching = pause.RunAsync(qmp, ending.Token);
             await WaitForGuestAsync(qemu, record.IsUp).ConfigureAwait(false);
             record.Fresh.ToList().ForEach(folder.SetInUse);
+            folder.UserPackages = null;
             folder.Machine = record with { IsUp = true };
             if (record.IsUp)
             {

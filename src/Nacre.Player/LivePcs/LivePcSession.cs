@@ -24,8 +24,8 @@ public sealed record SessionOptions
     /// <summary>How long the guest may take until it is healthy; null: as long as the policy says.</summary>
     public TimeSpan? StartLimit { get; init; }
 
-    /// <summary>What is done with a package of the user's that the corporate layers can't carry.</summary>
-    public UserPackageConflicts UserPackages { get; init; }
+    /// <summary>What is done with a package of the user's that the corporate layers can't carry; null: what was chosen at the update, else postpone.</summary>
+    public UserPackageConflicts? UserPackages { get; init; }
 
     /// <summary>Whether the rest of the release is fetched once the guest is up.</summary>
     public bool FetchRest { get; init; } = true;
@@ -156,7 +156,7 @@ public sealed partial class LivePcSession : IDisposable
                 commandLine += $" nacre.fresh={string.Join(',', fresh)}";
             }
 
-            using var parameters = new GuestParameters(policy, [$"{status.Image} {status.Version}"], options.UserPackages);
+            using var parameters = new GuestParameters(policy, [$"{status.Image} {status.Version}"], options.UserPackages ?? folder.UserPackages ?? UserPackageConflicts.Postpone);
             var machine = Machine(accelerator, kernel.Path, initramfs.Path, commandLine, parameters.Paths);
             await using var qemu = Qemu.Start(machine);
             var record = new MachineRecord

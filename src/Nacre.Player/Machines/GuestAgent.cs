@@ -191,6 +191,13 @@ internal sealed class GuestAgent : IDisposable
             lines = null;
             throw new NacreException(ErrorCatalogue.GuestFailed, "the guest's agent does not answer", exception);
         }
+        catch (OperationCanceledException)
+        {
+            // Nor is the answer to a command that nobody waits for any more the next one's.
+            lines?.Dispose();
+            lines = null;
+            throw;
+        }
         finally
         {
             turn.Release();

@@ -17,13 +17,13 @@ internal static class FrozenGuest
     public static readonly IReadOnlyList<string> MountPoints = [.. MomentStore.Layers.Select(layer => $"{GuestScripts.Volumes}/{layer}")];
 
     /// <summary>Seconds after which the guest goes on by itself, whatever became of the player.</summary>
-    private const int GuardSeconds = 15;
+    private const int GuardSeconds = 30;
 
     /// <summary>How long the guest may take to stand still: less than the guard waits, so that a moment is never taken of one that goes on already.</summary>
-    private static readonly TimeSpan FreezeLimit = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan FreezeLimit = TimeSpan.FromSeconds(20);
 
     /// <summary>How long a guest that does not answer is asked to go on.</summary>
-    private static readonly TimeSpan ThawLimit = TimeSpan.FromSeconds(45);
+    private static readonly TimeSpan ThawLimit = TimeSpan.FromSeconds(60);
 
     /// <summary>Takes a moment.</summary>
     /// <param name="agent">The guest's agent.</param>
@@ -62,7 +62,7 @@ internal static class FrozenGuest
         }
 
         var milliseconds = still.Elapsed.TotalMilliseconds;
-        await agent.ExecuteAsync("/bin/kill", [guard.ToString(CultureInfo.InvariantCulture)], null, CancellationToken.None).ConfigureAwait(false);
+        await agent.ExecuteAsync("/bin/sh", ["-c", GuestScripts.Unguard, "nacre", guard.ToString(CultureInfo.InvariantCulture)], null, CancellationToken.None).ConfigureAwait(false);
         return new TakenMoment(moment, milliseconds);
     }
 

@@ -13,14 +13,25 @@ internal static class GuestScripts
     /// <summary>Exit codes of the scripts below.</summary>
     public const int NoDisk = 71, NotThere = 72, ThroughLink = 73, NoFolder = 74;
 
-    /// <summary>Arguments: mount points.</summary>
-    public const string Flush = "sync -f \"$@\"";
+    /// <summary>Before the layers stand still: what was written is written down. A freeze waits for the kernel's grace periods, some 20 ms each, unless they are
+    /// expedited, which <see cref="Unguard"/> takes back. Arguments: mount points.</summary>
+    public const string Flush = """
+        echo 1 2>/dev/null >/sys/kernel/rcu_expedited
+        sync -f "$@"
+        """;
 
     /// <summary>Lets file systems go on after a while. Arguments: seconds, mount points.</summary>
     public const string Guard = """
         sleep "$1"
         shift
         for point in "$@"; do fsfreeze -u "$point"; done 2>/dev/null
+        echo 0 2>/dev/null >/sys/kernel/rcu_expedited
+        """;
+
+    /// <summary>Ends the guard, so that it does not meet the next moment. Argument: its process.</summary>
+    public const string Unguard = """
+        kill "$1"
+        echo 0 2>/dev/null >/sys/kernel/rcu_expedited
         """;
 
     /// <summary>Tells everybody in the guest. Argument: the words.</summary>

@@ -15,11 +15,12 @@ our @EXPORT = qw(capture is_kept_path facts_of pending);
 use constant ACCOUNTS => qw(passwd group shadow gshadow subuid subgid primary members ids);
 use constant STAMP => '/run/nacre/transaction';
 
-# Paths that no package's file is kept of.
+# Is what a package has at $path kept? Of what programs write at any time only the folders are, which they need.
 sub is_kept_path
 {
-	my ($path) = @_;
-	return $path !~ m{^/(?:tmp|run|dev|proc|sys|home|root|boot|mnt|media|lost\+found|nacre-build)(?:/|$)|^/var/(?:tmp|log|cache|run|lock)(?:/|$)
+	my ($path, $is_folder) = @_;
+	return 0 if !$is_folder && $path =~ m{^/var/(?:log|cache)/};
+	return $path !~ m{^/(?:tmp|run|dev|proc|sys|home|root|boot|mnt|media|lost\+found|nacre-build)(?:/|$)|^/var/(?:tmp|run|lock)(?:/|$)
 		|^/var/lib/(?:apt|nacre|ucf|systemd/(?!deb-systemd)|dbus|private)(?:/|$)|^/var/lib/dpkg/(?!info(?:/|$))
 		|^/etc/(?:(?:passwd|group|shadow|gshadow|subuid|subgid)-?|\.pwd\.lock|\.updated|ld\.so\.preload|machine-id|mtab|resolv\.conf|hostname|hosts|fstab|adjtime)$
 		|^/etc/alternatives(?:/|$)|\.(?:dpkg-(?:new|tmp|old|dist|bak)|nacre-new)$|^/var/\.updated$}x;
@@ -28,8 +29,8 @@ sub is_kept_path
 # May what a script made here be kept, although no package lists it?
 sub is_kept_trace
 {
-	my ($path) = @_;
-	return 0 if !is_kept_path($path) || $path =~ m{^/(?:var/lib/dpkg|usr/lib/nacre|etc/cron[^/]*|etc/sudoers\.d|etc/sudoers|var/spool/cron)(?:/|$)|__pycache__|\.pyc$};
+	my ($path, $is_folder) = @_;
+	return 0 if !is_kept_path($path, $is_folder) || $path =~ m{^/(?:var/lib/dpkg|usr/lib/nacre|etc/cron[^/]*|etc/sudoers\.d|etc/sudoers|var/spool/cron)(?:/|$)|__pycache__|\.pyc$};
 	return 1;
 }
 
@@ -45,7 +46,7 @@ sub facts_of
 	$facts{stanzas} = packages_of(content($folder, '/status'));
 	for my $line (lines($folder, '/generated')) {
 		my ($path, $base, $packages) = split /\t/, $line;
-		push @{ $facts{generated} }, [$path, $base, [split / /, $packages]] if defined $packages && $path =~ m{^/} && is_kept_trace($path);
+		push @{ $facts{generated} }, [$path, $base, [split / /, $packages]] if defined $packages && $path =~ m{^/} && is_kept_trace($path, 1);
 	}
 	my $databases = below($folder, '/db');
 	for my $name (defined $databases ? entries($databases) : ()) {
@@ -119,7 +120,7 @@ sub capture
 			push @{ $states{$state} }, $name unless grep { $_ eq $name } @{ $states{$state} };
 			return;
 		}
-		$files{$path} = 1 if is_kept_path($path) && !$elsewhere->($path);
+		$files{$path} = 1 if is_kept_path($path, is_folder("$root$path")) && !$elsewhere->($path);
 	};
 	for my $name (@changed) {
 		my $info = info_name($have->{$name});
@@ -136,7 +137,7 @@ sub capture
 		my $state = state_root($path);
 		if (defined $state && !grep { lstat "$_$state" } @layers) {
 			$states{$state} //= [@changed] if -d "$root$state";
-		} elsif (is_kept_trace($path) && is_worth_keeping($root, $path)) {
+		} elsif (is_kept_trace($path, is_folder("$root$path")) && is_worth_keeping($root, $path)) {
 			push @generated, $path;
 		}
 	}
@@ -155,6 +156,8 @@ sub capture
 	my @said = said(\@settled, $have, $corporate);
 	my $same = !@changed && !@generated && same_keys($before->{packages}, { map { $_ => 1 } @settled, grep { $before->{packages}{$_} } @unsettled })
 		&& same_delta($before->{delta}, $delta);
+	# First: a package without its state would be worse than a state without its package.
+	adopt_state($kept, \%states);
 	unless ($same) {
 		$number = sprintf '%06d', $number + 1;
 		make_folder($kept, '/captured', sub { (0700, 0, 0) }) or die "$kept/captured is no folder\n";
@@ -162,7 +165,9 @@ sub capture
 		remove_tree(map { "$kept/captured/$_" } grep { !/^\d{6}$/ } entries("$kept/captured"));
 		mkdir $new, 0700 or die "$new: $!\n";
 		mkdir "$new/$_", $_ eq 'files' ? 0755 : 0700 or die "$new/$_: $!\n" for qw(files db db/alternatives db/triggers);
+		step();
 		copy_files($root, "$new/files", sort keys %files, @generated);
+		step();
 		write_file("$new/packages", $packages, 0600);
 		write_file("$new/status", join("\n", map { "$have->{$_}{text}\n" } @settled), 0600);
 		write_file("$new/generated", generated_lines(\@layers, \@generated, [@changed]), 0600);
@@ -170,10 +175,11 @@ sub capture
 		my %broken = map { $_->[0] => 1 } broken($have);
 		write_file("$new/forced", join('', map { "$_\n" } grep { $broken{$_} } @settled), 0600);
 		sync_volume($kept);
+		step();
 		rename $new, "$kept/captured/$number" or die "$kept/captured/$number: $!\n";
+		step();
 		sync_volume($kept);
 	}
-	adopt_state($kept, \%states);
 	unlink STAMP unless @unsettled;
 	return @said;
 }
@@ -223,7 +229,7 @@ sub traces
 			next if $name =~ /[\n\t]/ || $elsewhere->($each);
 			my @state = lstat "$base$each" or next;
 			if (S_ISDIR($state[2])) {
-				next unless is_kept_path("$each/.") || $each =~ m{^/(?:var|var/lib|var/lib/dpkg|etc|var/lib/private|var/lib/systemd)$};
+				next unless is_kept_path($each, 1) || $each =~ m{^/(?:var|var/lib|var/lib/dpkg|etc|var/lib/private|var/lib/systemd)$};
 				push @found, $each if $state[10] >= $stamp[9];
 				$walk->($base, $each);
 			} elsif ((S_ISREG($state[2]) || S_ISLNK($state[2])) && $state[10] >= $stamp[9]) {

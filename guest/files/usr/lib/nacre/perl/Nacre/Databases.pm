@@ -136,7 +136,7 @@ sub merge_accounts
 		for my $name (@names) {
 			my @row = @{ $own{$kind}{$name} };
 			if ($taken{ $row[2] }) {
-				($row[2]) = grep { !$taken{$_} && !$reserved{$_} } reverse 400 .. 899;
+				($row[2]) = grep { !$taken{$_} && !$reserved{$_} } 900 .. 979, 300 .. 899;
 				defined $row[2] or die "no id is left for the account $name\n";
 			}
 			$taken{ $row[2] } = 1;
@@ -179,7 +179,7 @@ sub merge_accounts
 		$changes{$kind}{$id} = $ids{$kind}{$name} if $ids{$kind}{$name} != $id;
 	}
 	my %files;
-	if ($added{passwd} || $added{group} || @$layers > 1) {
+	if ($added{passwd} || $added{group}) {
 		$files{$_} = join '', map { join(':', @{ $final{$_->[0]}{$_->[1]} }) . "\n" } in_order($_, \%final) for ACCOUNT_FILES;
 	}
 	my $text = join '', map { my $kind = $_; map { "$kind:$_:$ids{$kind}{$_}\n" } grep { is_system_id($ids{$kind}{$_}) } sort keys %{ $ids{$kind} } } qw(passwd group);
@@ -193,14 +193,13 @@ sub in_order
 	return map { [$kind, $_] } sort { (($numbers->{$a} // [])->[2] // 0) <=> (($numbers->{$b} // [])->[2] // 0) || $a cmp $b } keys %{ $final->{$kind} };
 }
 
-# Writes the databases of corporate $layers and $delta into $new. $view says what the new system shows: is_there(PATH).
-# $of: 'user' or 'corporate' by name of package. $exists: code that says whether a path exists in the new system.
+# The databases of corporate $layers with $delta on top: files to be written ([path, content, mode, uid, gid]), and links (path => target, '' for
+# none). $of: 'user' or 'corporate' by name of package. $exists: code that says whether a path exists in the new system. $accounts: the names
+# there are, by kind.
 sub merge_databases
 {
-	my ($new, $layers, $delta, $of, $exists, $place, $accounts) = @_;
+	my ($layers, $delta, $of, $exists, $accounts) = @_;
 	my @roots = @$layers;
-	my $several = @$layers > 1;
-
 	my @files;
 	my $write = sub {
 		my ($path, $content, $mode) = @_;
@@ -219,7 +218,7 @@ sub merge_databases
 			push @own, "$from\n$to\n$by\n";
 		}
 	}
-	$write->('/var/lib/dpkg/diversions', join('', @corporate, @own)) if @own || $several;
+	$write->('/var/lib/dpkg/diversions', join('', @corporate, @own)) if @own;
 
 	my %overridden = map { (split / /, $_, 4)[3] => $_ } grep { / .* .* / } map { lines($_, '/var/lib/dpkg/statoverride') } @roots;
 	my $added = 0;
@@ -231,7 +230,7 @@ sub merge_databases
 		$overridden{$path} = $line;
 		$added = 1;
 	}
-	$write->('/var/lib/dpkg/statoverride', join '', map { "$overridden{$_}\n" } sort keys %overridden) if $added || $several;
+	$write->('/var/lib/dpkg/statoverride', join '', map { "$overridden{$_}\n" } sort keys %overridden) if $added;
 
 	my %triggers = map { $_ => 1 } grep { /^[A-Za-z0-9][A-Za-z0-9+._-]*$/ && $_ ne 'Lock' && $_ ne 'Unincorp' }
 		(map { entries("$_/var/lib/dpkg/triggers") } @$layers), map { m{^triggers/(.*)} ? $1 : () } keys %$delta;
@@ -240,32 +239,29 @@ sub merge_databases
 		my @theirs = grep { !$kept{$_}++ } map { lines($_, "/var/lib/dpkg/triggers/$name") } @roots;
 		my @wanted = ((grep { ($of->{ trigger_package($_) } // '') eq 'corporate' } @theirs), grep { ($of->{ trigger_package($_) } // '') eq 'user' } split /\n/, $delta->{"triggers/$name"} // '');
 		my $text = join '', map { "$_\n" } @wanted;
-		$write->("/var/lib/dpkg/triggers/$name", $text) if $text ne join('', map { "$_\n" } @theirs) || ($several && @wanted);
+		$write->("/var/lib/dpkg/triggers/$name", $text) if $text ne join('', map { "$_\n" } @theirs);
 	}
 
 	my %marks = map { (($_->{package} // '') . ':' . ($_->{architecture} // '')) => $_->{text} } map { stanzas(content($_, '/var/lib/apt/extended_states')) } @roots;
 	my @marks = grep { ($of->{ $_->{package} // '' } // '') eq 'user' } stanzas($delta->{extended_states});
 	$marks{"$_->{package}:" . ($_->{architecture} // '')} = $_->{text} for @marks;
-	$write->('/var/lib/apt/extended_states', join "\n", map { "$marks{$_}\n" } sort keys %marks) if @marks || ($several && %marks);
+	$write->('/var/lib/apt/extended_states', join "\n", map { "$marks{$_}\n" } sort keys %marks) if @marks;
 
 	for my $name (qw(config.dat templates.dat passwords.dat)) {
 		my %answers = map { ($_->{name} // '') => $_->{text} } map { stanzas(content($_, "/var/cache/debconf/$name")) } @roots;
 		my @answers = grep { defined $_->{name} && !$answers{ $_->{name} } } stanzas($delta->{"debconf-$name"});
 		$answers{ $_->{name} } = $_->{text} for @answers;
-		$write->("/var/cache/debconf/$name", join("\n", map { "$answers{$_}\n" } sort grep { $_ ne '' } keys %answers), $name eq 'templates.dat' ? 0644 : 0600) if @answers || $several;
+		$write->("/var/cache/debconf/$name", join("\n", map { "$answers{$_}\n" } sort grep { $_ ne '' } keys %answers), $name eq 'templates.dat' ? 0644 : 0600) if @answers;
 	}
 	for my $name (qw(hashfile registry)) {
 		my %kept;
 		my @all = grep { !$kept{$_}++ } (map { lines($_, "/var/lib/ucf/$name") } @roots), split /\n/, $delta->{"ucf-$name"} // '';
-		$write->("/var/lib/ucf/$name", join '', map { "$_\n" } @all) if ($delta->{"ucf-$name"} // '') ne '' || ($several && @all);
+		$write->("/var/lib/ucf/$name", join '', map { "$_\n" } @all) if ($delta->{"ucf-$name"} // '') ne '';
 	}
 
 	my %targets = map { split / /, $_, 2 } grep { / / } split /\n/, $delta->{targets} // '';
 	my %links;
 	my %names_of_alternatives = map { $_ => 1 } map { m{^alternatives/([A-Za-z0-9][A-Za-z0-9+._-]*)$} ? $1 : () } keys %$delta;
-	if ($several) {
-		$names_of_alternatives{$_} = 1 for grep { /^[A-Za-z0-9][A-Za-z0-9+._-]*$/ } map { entries("$_/var/lib/dpkg/alternatives") } @$layers;
-	}
 	for my $name (sort keys %names_of_alternatives) {
 		my @texts = grep { defined } map { content($_, "/var/lib/dpkg/alternatives/$name") } @roots;
 		my $merged = merge_alternative($delta->{"alternatives/$name"}, $targets{$name}, $exists, @texts) // next;

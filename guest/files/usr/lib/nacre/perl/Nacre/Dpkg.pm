@@ -6,7 +6,9 @@ use warnings;
 use Exporter 'import';
 use Nacre::Files;
 
-our @EXPORT = qw(stanzas packages_of corporate_layers corporate_packages is_installed is_settled info_name info_files compare_versions broken);
+use constant COMPOSER => '/usr/lib/nacre/corporate';
+
+our @EXPORT = qw(stanzas packages_of corporate_layers composed corporate_packages is_installed is_settled info_name info_files compare_versions broken);
 
 # Stanzas of a file of them: a list of { field (lower case) => value, text => as it stands }.
 sub stanzas
@@ -58,27 +60,42 @@ sub native
 	};
 }
 
-# Where the corporate layers are mounted, lowest first.
+# Where the corporate layers are mounted in a running LivePC, lowest first, their databases put together on top.
 sub corporate_layers
 {
 	my ($volumes) = @_;
 	my @layers = grep { is_folder($_) } "$volumes/system", map { "$volumes/$_" } grep { /^app-\d+$/ } entries($volumes);
-	return @layers ? @layers : ('');
+	return composed(join(':', reverse @layers), @layers);
 }
 
-# What the corporate layers bring, all together. Each layer above the first has a whole database of the day it was built, and its own packages
-# are those whose list of files it has itself.
+# Corporate layers with one more on top: the databases that several of them have a part in, composed. $view: their folders as an overlay's
+# lowerdir ('' where they are what / shows).
+sub composed
+{
+	my ($view, @layers) = @_;
+	my (undef, @names) = map { (split / /)[0] } lines('/run/nacre', '/stack');
+	@layers = ('') if $view eq '';
+	return @layers if !@names || !-x COMPOSER;
+	my $result = '/run/nacre/corporate';
+	if (!is_folder("$result/root")) {
+		make_folder('', "$result/view", sub { (0700, 0, 0) }) && make_folder('', "$result/new") or die "$result is no folder\n";
+		# The overlay is mounted for the composer alone.
+		run($view eq '' ? (COMPOSER, '/', "$result/new", @names)
+			: ('unshare', '-m', 'sh', '-euc', 'lower=$1 program=$2 result=$3; shift 3; mount -t overlay -o "ro,lowerdir=$lower" corporate "$result/view"; exec "$program" "$result/view" "$result/new" "$@"',
+				'sh', $view, COMPOSER, $result, @names)) or die "the databases of the corporate layers cannot be put together\n";
+		rename "$result/new", "$result/root" or die "$result: $!\n";
+	}
+	return (@layers, "$result/root");
+}
+
+# What the corporate layers bring, all together.
 sub corporate_packages
 {
-	my ($base, @layers) = @_;
-	my $packages = packages_of(content($base, '/var/lib/dpkg/status'));
-	for my $layer (@layers) {
-		my $own = packages_of(content($layer, '/var/lib/dpkg/status'));
-		for my $name (keys %$own) {
-			$packages->{$name} = $own->{$name} if -e "$layer/var/lib/dpkg/info/" . info_name($own->{$name}) . '.list';
-		}
+	for my $layer (reverse @_) {
+		my $status = content($layer, '/var/lib/dpkg/status');
+		return packages_of($status) if defined $status;
 	}
-	return $packages;
+	die "the corporate layers have no database of packages\n";
 }
 
 sub state_of

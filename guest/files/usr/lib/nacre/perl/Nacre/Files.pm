@@ -7,10 +7,18 @@ use Exporter 'import';
 use Fcntl qw(:DEFAULT :mode);
 use POSIX ();
 
-our @EXPORT = qw(is_folder below entries content lines write_file make_folder resolve place sync_volume remove_tree run exchange);
+our @EXPORT = qw(is_folder below entries content lines write_file make_folder resolve place sync_volume remove_tree run exchange step);
 
 # No database of a system is larger: bounds memory.
 use constant LARGEST => 256 * 1024 * 1024;
+
+# Test hook: NACRE_FAULT=N ends the program by SIGKILL at its Nth step that changes something.
+my $steps = $ENV{NACRE_FAULT} // 0;
+
+sub step
+{
+	kill 'KILL', $$ if $steps && !--$steps;
+}
 
 # Is the path a directory, and no link to one?
 sub is_folder

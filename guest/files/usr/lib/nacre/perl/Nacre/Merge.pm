@@ -20,14 +20,6 @@ use constant FACTS => '/var/lib/nacre/applications';
 # Stack changes that a package which is not needed or not possible now is kept through: an update on trial may go back.
 use constant GENERATIONS => 2;
 
-# Test hook: NACRE_FAULT=N ends the program by SIGKILL at its Nth step that changes something.
-my $steps = $ENV{NACRE_FAULT} // 0;
-
-sub step
-{
-	kill 'KILL', $$ if $steps && !--$steps;
-}
-
 # What is to become of the user's packages under $corporate (name => stanza). Returns:
 #   packages  those carried: name => { source, stanza, mark }
 #   dropped   name => why ('corporate': the company's layers have it, 'conflict')
@@ -100,20 +92,20 @@ sub plan
 # Is there nothing to merge?
 sub is_current
 {
-	my ($kept, $stack, $layers) = @_;
+	my ($kept, $stack) = @_;
 	my $facts = "$kept/root" . FACTS;
 	return 0 if pending($kept, content($facts, '/merged') // 0);
-	return is_folder("$kept/root") ? (content($facts, '/stack') // '') eq $stack : $layers < 2;
+	return !is_folder("$kept/root") || (content($facts, '/stack') // '') eq $stack;
 }
 
 # Returns (0) when merged, or (3, conflicts) where that is postponed.
 sub merge
 {
 	my ($volumes, $kept, $stack, $choice) = @_;
-	my @layers = corporate_layers($volumes);
+	my @layers = composed('', 'merge');
 	finish_renumbering($volumes, $kept);
 	remove_tree("$kept/root.new") if lstat "$kept/root.new";
-	return 0 if is_current($kept, $stack, scalar @layers);
+	return 0 if is_current($kept, $stack);
 	my $corporate = corporate_packages(@layers);
 	my $plan = plan($kept, $corporate);
 	my $moved = defined $plan->{facts}{stack} && $plan->{facts}{stack} ne $stack;
@@ -241,7 +233,7 @@ sub place_package
 	my $list = '/var/lib/dpkg/info/' . info_name($stanza) . '.list';
 	for my $line (lines($source->{files}, $list)) {
 		my $path = place('', $line, $maker->{memory}) // next;
-		next if !is_kept_path($path);
+		next if !is_kept_path($path, is_folder("$source->{files}$path"));
 		my $state = state_root($path);
 		next if defined $state && !corporate($maker, $state);
 		put($maker, $source->{files}, $path, $path) || ($line ne $path && put($maker, $source->{files}, $line, $path));
@@ -254,15 +246,17 @@ sub place_generated
 {
 	my ($maker, $plan) = @_;
 	my %seen;
+	# The company's file is not replaced where it was moved out of the way.
+	my %diverted = map { $_->[0] => 1 } diversions($plan);
 	for my $source (grep { $_->{name} ne 'dormant' } @{ $plan->{sources} }) {
 		for my $entry (@{ $source->{facts}{generated} }) {
 			my ($path, $base, $of) = @$entry;
 			next if $seen{$path}++;
 			next unless %{ $plan->{packages} } && ($of->[0] // '') eq '*' || grep { $plan->{packages}{$_} } @$of;
 			my $to = place('', $path, $maker->{memory}) // next;
-			next if !is_kept_trace_here($maker, $to);
+			next if !is_kept_trace_here($maker, $to, is_folder("$source->{files}$path"));
 			my $now = Nacre::Capture::base_of($maker->{layers}, $to);
-			if ($now ne $base) {
+			if ($now ne $base && !$diverted{$path}) {
 				$maker->{stale} = 1;
 				next;
 			}
@@ -276,9 +270,21 @@ sub place_generated
 
 sub is_kept_trace_here
 {
-	my ($maker, $path) = @_;
+	my ($maker, $path, $is_folder) = @_;
 	my $state = state_root($path);
-	return Nacre::Capture::is_kept_trace($path) && !(defined $state && !corporate($maker, $state));
+	return Nacre::Capture::is_kept_trace($path, $is_folder) && !(defined $state && !corporate($maker, $state));
+}
+
+# What the user's packages diverted: [from, to].
+sub diversions
+{
+	my ($plan) = @_;
+	my @lines = split /\n/, $plan->{delta}{diversions} // '';
+	my @found;
+	while (my ($from, $to, $by) = splice @lines, 0, 3) {
+		push @found, [$from, $to] if defined $by && ($by eq ':' || $plan->{packages}{$by}) && is_kept_path($from) && is_kept_path($to);
+	}
+	return @found;
 }
 
 # Files of a corporate package that the user's newer version of it no longer has, and diverted files of the company's.
@@ -301,9 +307,8 @@ sub hide_replaced
 			push @hidden, grep { !lstat "$maker->{new}$_" } map { my $layer = $_; map { "/var/lib/dpkg/info/$_" } info_files($layer, $corporate->{$name}) } @{ $maker->{layers} };
 		}
 	}
-	my @lines = split /\n/, $plan->{delta}{diversions} // '';
-	while (my ($from, $to, $by) = splice @lines, 0, 3) {
-		next unless defined $by && ($by eq ':' || $plan->{packages}{$by}) && is_kept_path($from) && is_kept_path($to);
+	for my $diversion (diversions($plan)) {
+		my ($from, $to) = @$diversion;
 		($from, $to) = map { place('', $_, $maker->{memory}) } $from, $to;
 		next unless defined $from && defined $to;
 		my @state = corporate($maker, $from);
@@ -339,11 +344,10 @@ sub place_databases
 		next if $content eq '' && !@like;
 		$write->("/etc/$name", $content, @like ? $like[2] & 07777 : $name =~ /shadow/ ? 0640 : 0644, @like ? @like[4, 5] : (0, 0));
 	}
-	my $several = @{ $maker->{layers} } > 1;
-	if (%{ $plan->{packages} } || $several) {
+	if (%{ $plan->{packages} }) {
 		my %all = (%$corporate, map { $_ => $plan->{packages}{$_}{stanza} } keys %{ $plan->{packages} });
 		$write->('/var/lib/dpkg/status', join("\n", map { "$all{$_}{text}\n" } sort keys %all), 0644, 0, 0);
-		my ($files, $links) = merge_databases($new, $maker->{layers}, $plan->{delta}, \%of, sub { exists_in($maker, $_[0]) }, undef, \%names);
+		my ($files, $links) = merge_databases($maker->{layers}, $plan->{delta}, \%of, sub { exists_in($maker, $_[0]) }, \%names);
 		$write->(@$_) for @$files;
 		for my $link (sort keys %$links) {
 			my $to = place('', $link, $maker->{memory}) // next;
@@ -439,15 +443,14 @@ use constant ASIDE => 0x40000000;
 sub finish_renumbering
 {
 	my ($volumes, $kept) = @_;
-	my $facts = below("$kept/root", FACTS . '/.') // return;
-	$facts = "$kept/root" . FACTS;
+	my $facts = "$kept/root" . FACTS;
+	return unless defined below("$kept/root", FACTS) && is_folder($facts);
 	my ($phase, @lines) = lines($facts, '/renumber');
 	return unless defined $phase;
 	my %changes;
 	for my $line (@lines) {
 		$changes{$1}{$2} = $3 if $line =~ /^(passwd|group) ([1-9]\d{0,2}) ([1-9]\d{0,2})$/;
 	}
-	renumber_accounts($volumes, $kept);
 	for my $pass (1, 2) {
 		next if $pass < $phase;
 		renumber_tree("$volumes/$_->[0]", '', $_->[1], \%changes, $pass) for ['applications', qr{^/\.nacre/(?:root|root\.new|captured)$}], ['settings', qr{^/\.nacre$}];
@@ -458,25 +461,6 @@ sub finish_renumbering
 	}
 	unlink "$facts/renumber";
 	sync_volume($kept);
-}
-
-# The settings' own account files, where there are any: the numbers that the merged ones have.
-sub renumber_accounts
-{
-	my ($volumes, $kept) = @_;
-	for my $kind (qw(passwd group)) {
-		my $file = below("$volumes/settings", "/etc/$kind") // next;
-		my @state = lstat $file or next;
-		next unless S_ISREG($state[2]);
-		my %final = map { my @fields = split /:/, $_, -1; ($fields[0] => \@fields) } lines("$kept/root", "/etc/$kind");
-		my $text = join '', map {
-			my @fields = split /:/, $_, -1;
-			my $row = $final{ $fields[0] };
-			@fields[2 .. ($kind eq 'passwd' ? 3 : 2)] = @$row[2 .. ($kind eq 'passwd' ? 3 : 2)] if $row && ($fields[2] // '') =~ /^[1-9]\d{0,2}$/;
-			join(':', @fields) . "\n";
-		} lines("$volumes/settings", "/etc/$kind");
-		write_file($file, $text, $state[2] & 07777, @state[4, 5]);
-	}
 }
 
 sub renumber_tree

@@ -8,7 +8,7 @@ use Exporter 'import';
 use Fcntl qw(:mode);
 use Nacre::Files;
 
-our @EXPORT = qw(state_root state_list kept_folder write_state_list adopt_state bind_state release_state settle_released keep_unbound);
+our @EXPORT = qw(state_root state_list kept_folder adopt_state bind_state release_state settle_released keep_unbound);
 
 use constant RELEASED => '/run/nacre/released';
 
@@ -81,7 +81,7 @@ sub users_of
 }
 
 # Moves the folders $paths (path => [packages]) to the kept volume and binds them. Services that use one are stopped for that moment. What
-# anything else uses stays where it is until a clean end (keep_unbound).
+# anything else uses is copied as it is, and once more at a clean end (keep_unbound).
 sub adopt_state
 {
 	my ($kept, $paths) = @_;
@@ -90,14 +90,17 @@ sub adopt_state
 		next if is_mounted($path) || !is_folder($path);
 		my ($services, $others) = users_of($path);
 		run('systemctl', 'stop', '--', @$services) if @$services;
-		($others) = (users_of($path))[1] if @$services || $others;
-		if ($others || (@$services && @{ (users_of($path))[0] })) {
-			print STDERR "nacre: $path is in use: what it holds is kept at the next clean shutdown\n";
+		my $is_in_use = $others || (@$services && @{ (users_of($path))[0] });
+		step();
+		copy_state($kept, $path);
+		step();
+		$list->{$path} = $paths->{$path};
+		write_state_list($kept, $list);
+		sync_volume($kept);
+		step();
+		if ($is_in_use) {
+			print STDERR "nacre: $path is in use: what is written there from now on is kept at the next clean shutdown\n";
 		} else {
-			copy_state($kept, $path);
-			$list->{$path} = $paths->{$path};
-			write_state_list($kept, $list);
-			sync_volume($kept);
 			bind_one($kept, $path);
 		}
 		run('systemctl', 'start', '--no-block', '--', @$services) if @$services;
@@ -177,13 +180,8 @@ sub settle_released
 # At a clean end: the folders that could not be bound, now that nothing uses them.
 sub keep_unbound
 {
-	my ($kept, $paths) = @_;
-	my $list = state_list($kept);
-	for my $path (grep { !is_mounted($_) && is_folder($_) } sort keys %$paths) {
-		copy_state($kept, $path);
-		$list->{$path} = $paths->{$path};
-		write_state_list($kept, $list);
-	}
+	my ($kept) = @_;
+	copy_state($kept, $_) for grep { !is_mounted($_) && is_folder($_) } sort keys %{ state_list($kept) };
 }
 
 1;
