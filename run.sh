@@ -105,18 +105,20 @@ nacre livepc start office --memory "$memory" --timeout 30
 wait_for_desktop
 nacre livepc screenshot office "$state/desktop.png"
 
-step "4. The user writes a report; something changes the system"
+step "4. The user writes a report and edits a setting; something changes the system"
 canary=canary-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 guest "echo $canary > /home/user/report.txt && chown user: /home/user/report.txt"
-guest "cp /bin/true /usr/bin/forbidden; echo '* * * * * root /usr/bin/forbidden' > /etc/cron.d/forbidden; echo infected >> /etc/issue; sync"
-expect "the intruder is there" yes "$(guest 'test -x /usr/bin/forbidden && test -e /etc/cron.d/forbidden && grep -q infected /etc/issue && echo yes || echo no')"
+guest "cp /bin/true /usr/bin/forbidden; echo '* * * * * root /usr/bin/forbidden' > /etc/cron.d/forbidden; echo infected >> /usr/lib/os-release; echo mine > /etc/issue; sync"
+expect "the intruder is there" yes "$(guest 'test -x /usr/bin/forbidden && test -e /etc/cron.d/forbidden && grep -q infected /usr/lib/os-release && echo yes || echo no')"
 
 step "5. Rejuvenate"
 nacre livepc rejuvenate office --memory "$memory" --timeout 30
 expect "the report is still there" "$canary" "$(guest 'cat /home/user/report.txt')"
 expect "the program is gone" gone "$(guest 'test -e /usr/bin/forbidden && echo there || echo gone')"
 expect "the cron job is gone" gone "$(guest 'test -e /etc/cron.d/forbidden && echo there || echo gone')"
-expect "the changed file is as it was" 0 "$(guest 'grep -c infected /etc/issue || true')"
+expect "the changed file is as it was" 0 "$(guest 'grep -c infected /usr/lib/os-release || true')"
+expect "the setting is still there" mine "$(guest 'cat /etc/issue')"
+nacre explain office /etc/issue
 
 step "6. Release 2: one more package, one changed file"
 build "$root/testdata/recipes/$image-2.yaml" "$image-2"
@@ -127,7 +129,8 @@ nacre livepc stop office
 nacre livepc start office --memory "$memory" --timeout 30
 package=$([ "$image" = debian-desktop ] && echo galculator || echo tree)
 expect "the new package is there" yes "$(guest "command -v $package >/dev/null && echo yes || echo no")"
-expect "the changed file is there" "Debian 12, second release" "$(guest 'cat /etc/issue')"
+expect "the setting still stands, though the release changed that file too" mine "$(guest 'cat /etc/issue')"
+expect "the release's version is beside it" "Debian 12, second release" "$(guest 'cat /etc/issue.dpkg-dist')"
 expect "the report is still there" "$canary" "$(guest 'cat /home/user/report.txt')"
 wait_until_complete
 

@@ -10,6 +10,7 @@ var root = new RootCommand("Nacre: a company's desktop in an encrypted container
     ImageCommands.Create(),
     DeviceCommands.Create(),
     LivePcCommands.Create(),
+    ExplainCommand.Create(),
     VolumeCommands.Create(),
     PlayerCommand.Create(),
 };

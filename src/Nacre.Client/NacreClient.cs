@@ -116,6 +116,33 @@ public sealed partial class NacreClient : IDisposable
     public Task EntitleAsync(string livePc, string user, CancellationToken cancellationToken = default) =>
         transport.SendAsync(HttpMethod.Put, $"v1/livepcs/{Escape(livePc)}/entitlements/{Escape(user)}", cancellationToken);
 
+    /// <summary>What a LivePC is stacked of.</summary>
+    public Task<LivePcLayers> GetLayersAsync(string livePc, CancellationToken cancellationToken = default) =>
+        transport.GetAsync<LivePcLayers>($"v1/livepcs/{Escape(livePc)}/layers", cancellationToken);
+
+    /// <summary>Sets the application layers of a LivePC, lowest first.</summary>
+    public Task<LivePcLayers> PutLayersAsync(string livePc, IReadOnlyList<LayerChoice> layers, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<LivePcLayers>(HttpMethod.Put, $"v1/livepcs/{Escape(livePc)}/layers", new PutLayers(layers), cancellationToken);
+
+    /// <summary>What devices reported, the newest first; of one device or LivePC where that is named.</summary>
+    public Task<IReadOnlyList<DeviceReport>> ListReportsAsync(string? device, string? livePc, CancellationToken cancellationToken = default)
+    {
+        var query = new[] { ("device", device), ("livePc", livePc) }.Where(one => one.Item2 is not null).Select(one => $"{one.Item1}={Uri.EscapeDataString(one.Item2!)}");
+        return transport.GetAsync<IReadOnlyList<DeviceReport>>($"v1/reports?{string.Join('&', query)}", cancellationToken);
+    }
+
+    /// <summary>Reports why corporate layers did not start on this device.</summary>
+    public Task SendReportAsync(string livePc, SendReport report, CancellationToken cancellationToken = default) =>
+        transport.SendAsync(HttpMethod.Post, $"v1/device/livepcs/{Escape(livePc)}/reports", report, cancellationToken);
+
+    /// <summary>What is decided about a LivePC's layers.</summary>
+    public Task<LayerPolicy> GetLayerPolicyAsync(string livePc, CancellationToken cancellationToken = default) =>
+        transport.GetAsync<LayerPolicy>($"v1/livepcs/{Escape(livePc)}/policy", cancellationToken);
+
+    /// <summary>Decides about a LivePC's layers.</summary>
+    public Task<LayerPolicy> PutLayerPolicyAsync(string livePc, LayerPolicy policy, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<LayerPolicy>(HttpMethod.Put, $"v1/livepcs/{Escape(livePc)}/policy", policy, cancellationToken);
+
     /// <summary>Takes an entitlement away.</summary>
     public Task RemoveEntitlementAsync(string livePc, string user, CancellationToken cancellationToken = default) =>
         transport.SendAsync(HttpMethod.Delete, $"v1/livepcs/{Escape(livePc)}/entitlements/{Escape(user)}", cancellationToken);

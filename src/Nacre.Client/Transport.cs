@@ -48,8 +48,10 @@ internal sealed class Transport : IDisposable
     public Task<T> SendAsync<T>(HttpMethod method, string path, object? body, CancellationToken cancellationToken)
         where T : class => TryAsync(1, () => Request(method, path, body), ReadAsync<T>, cancellationToken);
 
-    public Task SendAsync(HttpMethod method, string path, CancellationToken cancellationToken) =>
-        TryAsync(1, () => Request(method, path, null), static (_, _) => Task.FromResult(true), cancellationToken);
+    public Task SendAsync(HttpMethod method, string path, CancellationToken cancellationToken) => SendAsync(method, path, null, cancellationToken);
+
+    public Task SendAsync(HttpMethod method, string path, object? body, CancellationToken cancellationToken) =>
+        TryAsync(1, () => Request(method, path, body), static (_, _) => Task.FromResult(true), cancellationToken);
 
     public void Authorize(HttpRequestMessage request, ReadOnlySpan<byte> body)
     {

@@ -77,7 +77,8 @@ public sealed record MissingSegments(IReadOnlyList<string> Names);
 /// <summary>Publishes a release: its segments must be in the store.</summary>
 /// <param name="Manifest">A <see cref="ReleaseManifest"/> as compact JWS (ES256) by the organisation's release signing key.</param>
 /// <param name="ReleaseKey">32 bytes, base64: opens the release's index. The server keeps it encrypted and gives it to entitled devices only.</param>
-public sealed record PublishRelease(string Manifest, string ReleaseKey)
+/// <param name="Contents">Of an application layer: its <see cref="LayerContents"/> as JSON, gzip, base64.</param>
+public sealed record PublishRelease(string Manifest, string ReleaseKey, string? Contents = null)
 {
     /// <summary>Without the secret.</summary>
     public override string ToString() => $"{nameof(PublishRelease)} {{ Manifest = {Manifest}, ReleaseKey = *** }}";
@@ -97,7 +98,8 @@ public sealed record Release(string Image, int Version, DateTimeOffset Published
 /// <param name="Name">Unique name.</param>
 /// <param name="LatestVersion">The newest release's version, 0 before the first.</param>
 /// <param name="Channels">Channel name to version.</param>
-public sealed record Image(string Name, int LatestVersion, IReadOnlyDictionary<string, int> Channels);
+/// <param name="Kind">What it is.</param>
+public sealed record Image(string Name, int LatestVersion, IReadOnlyDictionary<string, int> Channels, ImageKind Kind = ImageKind.System);
 
 /// <summary>Points a channel at a release.</summary>
 /// <param name="Version">The release's version.</param>
@@ -116,6 +118,74 @@ public sealed record CreateLivePc(string Name, string Image, string? Channel);
 /// <param name="Users">Who is entitled.</param>
 public sealed record LivePc(string Name, string Image, string Channel, IReadOnlyList<string> Users);
 
+/// <summary>One application layer of a LivePC.</summary>
+/// <param name="Image">The layer's image.</param>
+/// <param name="Channel">The channel that it follows; absent: <c>stable</c>.</param>
+public sealed record LayerChoice(string Image, string? Channel);
+
+/// <summary>Sets the application layers of a LivePC.</summary>
+/// <param name="Layers">Lowest first, at most 16, each image once.</param>
+public sealed record PutLayers(IReadOnlyList<LayerChoice> Layers);
+
+/// <summary>An application layer of a LivePC.</summary>
+/// <param name="Image">The layer's image.</param>
+/// <param name="Channel">The channel that it follows.</param>
+/// <param name="Version">The release that the channel points at; null where there is none yet.</param>
+public sealed record StackedLayer(string Image, string Channel, int? Version);
+
+/// <summary>A path that several layers bring, with different contents.</summary>
+/// <param name="Path">The path.</param>
+/// <param name="Layers">Who brings it, lowest first; the system first where it does.</param>
+/// <param name="Winner">Whose the guest sees.</param>
+public sealed record LayerConflict(string Path, IReadOnlyList<string> Layers, string Winner);
+
+/// <summary>What a LivePC is stacked of.</summary>
+/// <param name="Image">The system's image.</param>
+/// <param name="Channel">The system's channel.</param>
+/// <param name="Version">The system's release; null where there is none yet.</param>
+/// <param name="Layers">The application layers, lowest first.</param>
+/// <param name="Conflicts">Paths that several of them bring.</param>
+/// <param name="Warnings">What else may not go together, for a person.</param>
+public sealed record LivePcLayers(
+    string Image, string Channel, int? Version, IReadOnlyList<StackedLayer> Layers, IReadOnlyList<LayerConflict> Conflicts, IReadOnlyList<string> Warnings);
+
+/// <summary>What a device reports.</summary>
+/// <param name="Id">32 hexadecimal digits, made by the device: the same report sent again is the same report.</param>
+/// <param name="At">When it happened.</param>
+/// <param name="Kind">What happened.</param>
+/// <param name="Stack">The corporate layers that it is about, lowest first.</param>
+/// <param name="Reason">Why, in at most 1000 characters.</param>
+/// <param name="Console">The guest's last words, in at most 8000 characters.</param>
+public sealed record SendReport(string Id, DateTimeOffset At, ReportKind Kind, IReadOnlyList<ReleaseName> Stack, string Reason, string Console);
+
+/// <summary>What a device reports about a LivePC's corporate layers.</summary>
+[System.Text.Json.Serialization.JsonConverter(typeof(System.Text.Json.Serialization.JsonStringEnumConverter<ReportKind>))]
+public enum ReportKind
+{
+    /// <summary>They did not reach a healthy start, and the previous ones start again.</summary>
+    [System.Text.Json.Serialization.JsonStringEnumMemberName("set-aside")]
+    SetAside,
+
+    /// <summary>They can't carry a package that the user installed; the previous ones start until the user decides.</summary>
+    [System.Text.Json.Serialization.JsonStringEnumMemberName("user-packages")]
+    UserPackages,
+
+    /// <summary>They did not reach a healthy start, and there is nothing to go back to.</summary>
+    [System.Text.Json.Serialization.JsonStringEnumMemberName("failed")]
+    Failed,
+
+    /// <summary>They start, but the packages of an application layer lack something of this system.</summary>
+    [System.Text.Json.Serialization.JsonStringEnumMemberName("dependencies")]
+    Dependencies,
+}
+
+/// <summary>A report as the administrator sees it.</summary>
+/// <param name="Device">The device.</param>
+/// <param name="LivePc">The LivePC.</param>
+/// <param name="ReceivedAt">When the server got it.</param>
+/// <param name="Report">What the device said.</param>
+public sealed record DeviceReport(string Device, string LivePc, DateTimeOffset ReceivedAt, SendReport Report);
+
 /// <summary>A LivePC as an entitled device sees it.</summary>
 /// <param name="Name">Unique name.</param>
 /// <param name="Image">Golden image.</param>
@@ -127,11 +197,13 @@ public sealed record EntitledLivePc(string Name, string Image, string Channel, i
 /// <param name="InstalledVersion">The release that the device has and may go on starting; null on an empty device.</param>
 /// <param name="Nonce">At most 64 characters that the lease repeats, so that an older one can't be put in the answer's place.</param>
 /// <param name="Anchors">What the device knows of its user layers; null where it states nothing.</param>
-public sealed record TakeLease(int? InstalledVersion, string? Nonce = null, IReadOnlyList<StatedAnchor>? Anchors = null);
+/// <param name="Kept">At most 64 releases that the device has and may go back to. The lease covers those that the LivePC still has and no channel was moved back behind.</param>
+public sealed record TakeLease(
+    int? InstalledVersion, string? Nonce = null, IReadOnlyList<StatedAnchor>? Anchors = null, IReadOnlyList<ReleaseName>? Kept = null);
 
 /// <summary>A lease with what it opens.</summary>
 /// <param name="Lease">A <see cref="LeaseClaims"/> as compact JWS (ES256) by the server's lease key.</param>
-/// <param name="Manifests">Signed manifests of the channel's release and of the installed one.</param>
+/// <param name="Manifests">Signed manifests of every release that the lease covers.</param>
 /// <param name="Keys"><see cref="LeaseKeys"/> as compact JWE (ECDH-ES+A256KW, A256GCM) to the device's key.</param>
 /// <param name="ReleaseKey">The organisation's release signing key, for a device that enrolled before there was one. A device that has one ignores it.</param>
 public sealed record LeaseGrant(string Lease, IReadOnlyList<string> Manifests, string Keys, PublicKey? ReleaseKey);
@@ -147,15 +219,27 @@ public sealed record LeaseGrant(string Lease, IReadOnlyList<string> Manifests, s
 /// <param name="Exp">Ends at.</param>
 /// <param name="Nonce">The request's.</param>
 /// <param name="Anchors">The newest states of this device's user layers that the server knows of.</param>
+/// <param name="Policy">What the administrator decides about the layers; null (a server of before): the default's.</param>
+/// <param name="Layers">The application layers that belong on top of the system, lowest first.</param>
+/// <param name="Kept">The releases that the device asked to keep and may go on starting.</param>
 public sealed record LeaseClaims(
     string Sub, string User, string LivePc, string Image, int Version, int? InstalledVersion, long Iat, long Exp,
-    string? Nonce = null, IReadOnlyList<LayerAnchor>? Anchors = null);
+    string? Nonce = null, IReadOnlyList<LayerAnchor>? Anchors = null, LayerPolicy? Policy = null,
+    IReadOnlyList<ReleaseName>? Layers = null, IReadOnlyList<ReleaseName>? Kept = null);
 
 /// <summary>The secrets of a lease.</summary>
 /// <param name="Share">32 bytes, base64: the server's part of the key that opens the user's volumes; always the same for one device and LivePC.</param>
-/// <param name="ReleaseKeys">Version (as text) to the release's key, 32 bytes, base64.</param>
+/// <param name="ReleaseKeys">Release to its key, 32 bytes, base64: of the system the version as text, of an application layer <c>IMAGE/VERSION</c>.</param>
 public sealed record LeaseKeys(string Share, IReadOnlyDictionary<string, string> ReleaseKeys)
 {
+    /// <summary>What a release's key is found by.</summary>
+    public static string KeyOf(ReleaseName release, string system)
+    {
+        ArgumentNullException.ThrowIfNull(release);
+        var version = release.Version.ToString(System.Globalization.CultureInfo.InvariantCulture);
+        return release.Image == system ? version : $"{release.Image}/{version}";
+    }
+
     /// <summary>Without the secret.</summary>
     public override string ToString() => $"{nameof(LeaseKeys)} {{ Share = ***, ReleaseKeys = *** }}";
 }

@@ -32,6 +32,9 @@ public enum ExitCode
     /// <summary>Not permitted: no lease, not entitled, wrong token.</summary>
     Denied = 8,
 
+    /// <summary>Nothing was changed, because a person has to choose first.</summary>
+    Choice = 9,
+
     /// <summary>Interrupted by Ctrl-C.</summary>
     Cancelled = 130,
 }
@@ -98,6 +101,11 @@ public static class ErrorCatalogue
     /// <summary>A channel has no release yet.</summary>
     public static readonly ErrorKind ChannelEmpty = new("E_CHANNEL_EMPTY", 409, ExitCode.State, "the administrator publishes one: 'nacre image publish FOLDER --channel CHANNEL'");
 
+    /// <summary>Application layers do not go together.</summary>
+    public static readonly ErrorKind LayersIncompatible = new("E_LAYERS_INCOMPATIBLE", 409, ExitCode.State, "build one of the layers again under another name: a layer's name decides which numbers its accounts get");
+    /// <summary>The corporate layers on offer did not reach a healthy start on this device.</summary>
+    public static readonly ErrorKind StackSetAside = new("E_SET_ASIDE", 409, ExitCode.State, "'nacre livepc update LIVEPC --retry' takes them again; newer ones are taken without it");
+
     // Trust
     /// <summary>A release's signature is not by the organisation's release signing key.</summary>
     public static readonly ErrorKind ReleaseNotAuthentic = new("E_RELEASE_NOT_AUTHENTIC", 422, ExitCode.NotAuthentic, "do not use this release: ask the administrator who signed it; what is installed stays as it was");
@@ -151,6 +159,8 @@ public static class ErrorCatalogue
     public static readonly ErrorKind AlreadyRunning = new("E_ALREADY_RUNNING", 409, ExitCode.State, "'nacre livepc console' shows it, 'nacre livepc stop' ends it");
     /// <summary>The LivePC does not run.</summary>
     public static readonly ErrorKind NotRunning = new("E_NOT_RUNNING", 409, ExitCode.State, "'nacre livepc start' first");
+    /// <summary>New corporate layers can't carry packages that the user installed, and the user has not chosen what to do.</summary>
+    public static readonly ErrorKind UserPackagesInTheWay = new("E_USER_PACKAGES", 409, ExitCode.Choice, "choose: '--user-packages remove' or '--user-packages reinstall', or remove the packages yourself in the LivePC; until then everything stays as it is");
     /// <summary>The LivePC stands still because its disks can't be written or read.</summary>
     public static readonly ErrorKind Paused = new("E_PAUSED", 409, ExitCode.State, "where this computer's disk is full, free some space: the LivePC goes on by itself, and nothing was lost");
     /// <summary>The guest did not start, or stopped by itself.</summary>

@@ -12,6 +12,10 @@ namespace Nacre.Contracts;
 /// <param name="Size">Bytes of all artifacts.</param>
 /// <param name="Index">Where the encrypted index is.</param>
 /// <param name="Segments">Every segment that the index refers to.</param>
+/// <param name="Kind">What the image is: a release of one kind is never used as the other.</param>
+/// <param name="Digest">SHA-256 of the file system, hexadecimal; null from a publisher of before.</param>
+/// <param name="BuiltOn">Of an application layer: the <paramref name="Digest"/> of the system that it was built on.</param>
+/// <param name="Contents">Of an application layer: SHA-256 of its <see cref="LayerContents"/> as JSON, hexadecimal.</param>
 public sealed record ReleaseManifest(
     int Format,
     string Image,
@@ -20,10 +24,18 @@ public sealed record ReleaseManifest(
     string CommandLine,
     long Size,
     SegmentReference Index,
-    IReadOnlyList<SegmentReference> Segments)
+    IReadOnlyList<SegmentReference> Segments,
+    ImageKind Kind = ImageKind.System,
+    string? Digest = null,
+    string? BuiltOn = null,
+    string? Contents = null)
 {
     /// <summary>The <c>typ</c> of a signed manifest.</summary>
     public const string Type = "nacre-release+jws";
+
+    /// <summary>Which release it is.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public ReleaseName Name => new(Image, Version);
 }
 
 /// <summary>A stored segment: ciphertext under a name.</summary>

@@ -5,7 +5,7 @@ using Nacre.Images.Building;
 namespace Nacre.Images;
 
 /// <summary>One file of a built golden image.</summary>
-/// <param name="Name"><c>system</c>, <c>kernel</c> or <c>initramfs</c>.</param>
+/// <param name="Name"><c>system</c>, <c>kernel</c> or <c>initramfs</c>; of an application layer <c>layer</c>.</param>
 /// <param name="Path">Where it is.</param>
 /// <param name="Size">Bytes.</param>
 public sealed record GoldenArtifact(string Name, string Path, long Size);
@@ -14,8 +14,12 @@ public sealed record GoldenArtifact(string Name, string Path, long Size);
 /// <param name="Name">The image's name.</param>
 /// <param name="Created">When its content is from, seconds since 1970.</param>
 /// <param name="CommandLine">What the image wants on its kernel's command line.</param>
-/// <param name="Artifacts">Its files, in the order in which a start reads them.</param>
-public sealed record GoldenImage(string Name, long Created, string CommandLine, IReadOnlyList<GoldenArtifact> Artifacts)
+/// <param name="Artifacts">Its files, in the order in which a start reads them; the last one is its file system.</param>
+/// <param name="Kind">What it is.</param>
+/// <param name="BuiltOn">Of an application layer: SHA-256 of the system that it was built on.</param>
+/// <param name="Contents">Of an application layer: its <see cref="LayerContents"/> as JSON.</param>
+public sealed record GoldenImage(
+    string Name, long Created, string CommandLine, IReadOnlyList<GoldenArtifact> Artifacts, ImageKind Kind = ImageKind.System, string? BuiltOn = null, byte[]? Contents = null)
 {
     /// <summary>Opens the folder.</summary>
     /// <exception cref="NacreException">NotAnImage.</exception>
@@ -24,6 +28,15 @@ public sealed record GoldenImage(string Name, long Created, string CommandLine, 
         try
         {
             var built = BuiltImage.FromJson(File.ReadAllBytes(Path.Combine(folder, "image.json")));
+            if (built is { Kind: ImageKind.Application, On: { } on })
+            {
+                var contents = File.ReadAllBytes(Path.Combine(folder, "contents.json"));
+                LayerContents.FromJson(contents);
+                return new GoldenImage(
+                    Names.Parse(built.Name, "an image"), built.Created.ToUnixTimeSeconds(), "", [Artifact(folder, "layer", "layer.erofs", built.SystemSize)],
+                    ImageKind.Application, on.Sha256, contents);
+            }
+
             return new GoldenImage(
                 Names.Parse(built.Name, "an image"), built.Created.ToUnixTimeSeconds(), built.KernelCommandLine,
                 [Artifact(folder, "kernel", "kernel", built.KernelSize), Artifact(folder, "initramfs", "initramfs", built.InitramfsSize), Artifact(folder, "system", "system.erofs", built.SystemSize)]);

@@ -99,7 +99,8 @@ public static class NacreServer
         services.AddSingleton<SecretBox>().AddSingleton<LeaseSigner>().AddSingleton<AdministratorToken>().AddSingleton<FolderSegmentStore>();
         services.AddSingleton<ISegmentStore>(provider => provider.GetRequiredService<FolderSegmentStore>());
         services.AddScoped<AuditTrail>().AddScoped<Users>().AddScoped<Devices>().AddScoped<DeviceAuthenticator>().AddScoped<Enrolment>()
-            .AddScoped<SigningKey>().AddScoped<Segments>().AddScoped<Images>().AddScoped<LivePcs>().AddScoped<Anchors>().AddScoped<Leases>().AddScoped<Orders>();
+            .AddScoped<SigningKey>().AddScoped<Segments>().AddScoped<Images>().AddScoped<LivePcs>().AddScoped<Layers>().AddScoped<Reports>().AddScoped<Anchors>()
+            .AddScoped<Leases>().AddScoped<Orders>();
         services.AddHostedService<Startup>().AddHostedService<CodeSweeper>();
     }
 
@@ -122,6 +123,7 @@ public static class NacreServer
         LivePcEndpoints.Map(groups);
         LeaseEndpoints.Map(groups);
         OrderEndpoints.Map(groups);
+        ReportEndpoints.Map(groups);
         AuditEndpoints.Map(groups);
         app.MapOpenApi("/openapi/{documentName}.json").AllowAnonymous();
     }

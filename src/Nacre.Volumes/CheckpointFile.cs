@@ -94,6 +94,7 @@ internal static class CheckpointFile
                 + ((1L + snapshots) * MapSize),
             name);
         LoadSegments(log, reader, segments, keys, writable, tolerant, name);
+        Require(log.SegmentNumbered(log.Tail.Sequence) is not { } last || last.Count == tailSlots, name);
         var loaded = new (MapPage Page, int Live)[pages];
         for (var i = 0; i < pages; i++)
         {

@@ -86,12 +86,11 @@ public sealed partial class VolumeCommandTests : IAsyncDisposable
     public async Task Volume_that_is_served_is_busy_for_every_other_verb()
     {
         await SucceedAsync("create", Volume, "-k", Key, "--size", "8M");
-        await File.WriteAllBytesAsync(folder["image"], new byte[Block], TestContext.Current.CancellationToken);
         var (process, _) = await ServeAsync(Volume);
         string[][] others =
         [
             ["serve", Volume, "--socket", folder["nbd2"]], ["serve", Volume, "--socket", folder["nbd2"], "--read-only"], ["create", Volume, "--size", "4M"],
-            ["import", Volume, folder["image"]], ["stat", Volume], ["snapshot", Volume, "x"], ["export", Volume, folder["out"]], ["compact", Volume], ["verify", Volume],
+            ["stat", Volume], ["snapshot", Volume, "x"], ["export", Volume, folder["out"]], ["compact", Volume], ["verify", Volume],
         ];
         foreach (var other in others)
         {
@@ -409,6 +408,28 @@ public sealed partial class VolumeCommandTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task Export_rescues_what_can_be_read_of_a_damaged_volume_and_names_the_rest()
+    {
+        var image = new byte[Size];
+        new Random(5).NextBytes(image);
+        await File.WriteAllBytesAsync(folder["image"], image, TestContext.Current.CancellationToken);
+        await SucceedAsync("import", Volume, folder["image"], "-k", Key, "--format", "raw");
+        await FlipAsync(image, 3);
+        await FlipAsync(image, 4);
+        await FlipAsync(image, 9);
+        await FailAsync(ErrorCatalogue.FileAccess, "export", Volume, folder["out"], "-k", Key);
+        Assert.False(File.Exists(folder["out"]));
+
+        var (code, output, error) = await NacreProgram.RunAsync(folder, "volume", "export", Volume, folder["out"], "-k", Key, "--rescue");
+        Assert.Equal((int)ExitCode.NotAuthentic, code);
+        Assert.Contains($"lost: bytes {3 * Block} to {(5 * Block) - 1}\nlost: bytes {9 * Block} to {(10 * Block) - 1}\n", output, StringComparison.Ordinal);
+        Assert.Contains("2 ranges could not be read and are zeroes", error, StringComparison.Ordinal);
+        image.AsSpan(3 * Block, 2 * Block).Clear();
+        image.AsSpan(9 * Block, Block).Clear();
+        Assert.Equal(image, await File.ReadAllBytesAsync(folder["out"], TestContext.Current.CancellationToken));
+    }
+
+    [Fact]
     public async Task Compact_gives_back_what_was_overwritten()
     {
         await PatternAsync(0x11);
@@ -454,6 +475,28 @@ public sealed partial class VolumeCommandTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task Import_that_is_killed_leaves_nothing_that_looks_like_a_volume()
+    {
+        var slow = await SlowOrBrokenImageAsync("--filter=delay", "rdelay=200ms");
+        var import = NacreProgram.Start(folder, "volume", "import", Volume, slow, "-k", Key);
+        started.Add(import);
+        while (!Directory.Exists(Volume + ".part"))
+        {
+            Assert.False(import.HasExited);
+            await Task.Delay(20, TestContext.Current.CancellationToken);
+        }
+
+        import.Kill(entireProcessTree: true);
+        await import.WaitForExitAsync(TestContext.Current.CancellationToken);
+        Assert.False(Directory.Exists(Volume));
+        await FailAsync(ErrorCatalogue.FileAccess, "stat", Volume, "-k", Key);
+        await FailAsync(ErrorCatalogue.AlreadyExists, "import", Volume, slow, "-k", Key);
+        Directory.Delete(Volume + ".part", recursive: true);
+        await File.WriteAllBytesAsync(folder["image"], new byte[Size], TestContext.Current.CancellationToken);
+        await SucceedAsync("import", Volume, folder["image"], "-k", Key, "-f", "raw");
+    }
+
+    [Fact]
     public async Task Import_that_fails_leaves_everything_as_it_was()
     {
         await FailAsync(ErrorCatalogue.FileAccess, "import", Volume, folder["missing"], "-k", Key);
@@ -485,7 +528,8 @@ public sealed partial class VolumeCommandTests : IAsyncDisposable
         var slow = await SlowOrBrokenImageAsync("--filter=delay", "rdelay=200ms");
         var process = NacreProgram.StartGroup(folder, "volume", "import", Volume, slow, "-k", Key);
         started.Add(process);
-        while (!Directory.Exists(Volume) || Directory.GetFiles(Volume, "segment-*").Length == 0)
+        var part = Volume + ".part";
+        while (!Directory.Exists(part) || Directory.GetFiles(part, "segment-*").Length == 0)
         {
             Assert.False(process.HasExited, "it ended before it was interrupted");
             await Task.Delay(20, TestContext.Current.CancellationToken);
@@ -496,7 +540,7 @@ public sealed partial class VolumeCommandTests : IAsyncDisposable
         Assert.True(code == (int)ExitCode.Cancelled, error);
         Assert.Empty(output);
         Assert.Contains("nacre: error: interrupted", error, StringComparison.Ordinal);
-        Assert.False(Directory.Exists(Volume));
+        Assert.False(Directory.Exists(Volume) || Directory.Exists(part));
     }
 
     [Fact]

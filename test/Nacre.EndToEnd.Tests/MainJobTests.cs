@@ -31,22 +31,28 @@ public sealed class MainJobTests
         // The user works; something else gets in.
         await organisation.InGuestAsync($"su user -c 'mkdir -p /home/user/Documents && echo {Canary} > /home/user/report.txt'");
         await organisation.InGuestAsync("printf '#!/bin/sh\\necho forbidden\\n' > /usr/bin/forbidden && chmod 755 /usr/bin/forbidden && forbidden");
-        await organisation.InGuestAsync("echo '* * * * * root /usr/bin/forbidden' > /etc/cron.d/forbidden; echo infected >> /etc/issue; echo infected > /usr/bin/passwd");
+        await organisation.InGuestAsync("echo '* * * * * root /usr/bin/forbidden' > /etc/cron.d/forbidden; echo infected > /usr/bin/passwd; echo /usr/lib/forbidden.so > /etc/ld.so.preload; useradd -o -u 0 forbidden; echo root:forbidden | chpasswd");
+
+        // Settings of the user's: a file that the next release changes too, and a unit.
+        await organisation.InGuestAsync("echo 'mine, \\l' > /etc/issue; printf '[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n' > /etc/systemd/system/mine.service; systemctl enable mine.service; echo user:changed | chpasswd; mkdir -p /opt/tool; echo tool > /opt/tool/file");
         await organisation.InGuestAsync("sync");
 
-        // Rejuvenate: the canary stays, the three changes are gone.
+        // Rejuvenate: the canary and the settings stay, what got in is gone.
         var rejuvenated = await device.RunAsync("livepc", "rejuvenate", "office", "--memory", "1024");
         Figure("rejuvenated", rejuvenated.Line);
         Assert.Equal(Canary, (await organisation.InGuestAsync("cat /home/user/report.txt")).TrimEnd());
         Assert.Equal("user", (await organisation.InGuestAsync("stat -c %U /home/user/report.txt")).TrimEnd());
-        Assert.Equal("gone gone 0 ELF", (await organisation.InGuestAsync(
-            "test -e /usr/bin/forbidden || printf 'gone '; test -e /etc/cron.d/forbidden || printf 'gone '; printf '%s ' $(grep -c infected /etc/issue); head -c 4 /usr/bin/passwd | tail -c 3")).TrimEnd());
+        Assert.Equal("gone gone gone gone locked ELF", (await organisation.InGuestAsync(
+            "for file in /usr/bin/forbidden /etc/cron.d/forbidden /etc/ld.so.preload; do test -e $file || printf 'gone '; done; id forbidden >/dev/null 2>&1 || printf 'gone '; grep -q '^root:!' /etc/shadow && printf 'locked '; head -c 4 /usr/bin/passwd | tail -c 3")).TrimEnd());
+        Assert.Equal("mine, \\l active", (await organisation.InGuestAsync("printf '%s ' \"$(cat /etc/issue)\"; systemctl is-active mine.service")).TrimEnd());
 
         // The administrator publishes release 2: one more package, one upgraded file.
         var second = await organisation.Administrator.RunAsync("image", "publish", await GoldenImages.MinimalAsync(2), "--channel", "stable");
         Figure("publish, release 2", second.Line);
         Assert.Matches(@"office +debian-minimal +stable +1 +2 +running", (await device.RunAsync("livepc", "list")).Output);
         await organisation.WaitUntilCompleteAsync();
+        await File.WriteAllTextAsync(organisation["policy.json"], """{"rules":["# ours","/opt data"]}""", TestContext.Current.CancellationToken);
+        await organisation.Administrator.RunAsync("livepc", "policy", "office", "--file", organisation["policy.json"]);
         var updated = await device.RunAsync("livepc", "update", "office");
         Figure("update", updated.Line);
         Assert.Matches(@"release 1 to 2: [0-9.]+ [kM]B to download", updated.Error);
@@ -54,15 +60,41 @@ public sealed class MainJobTests
         var restarted = await StartAsync(device);
         Figure("start of release 2", Words(restarted));
         Assert.Equal(2, restarted.GetProperty("version").GetInt32());
-        Assert.Contains("second release", await organisation.InGuestAsync("cat /etc/issue"), StringComparison.Ordinal);
+
+        // The user's edit stands, the release's is beside it; the unit runs, the password is the user's; what the changed rule moves is moved.
+        Assert.Equal("mine, \\l", (await organisation.InGuestAsync("cat /etc/issue")).TrimEnd());
+        Assert.Contains("second release", await organisation.InGuestAsync("cat /etc/issue.dpkg-dist"), StringComparison.Ordinal);
+        Assert.Equal("active", (await organisation.InGuestAsync("systemctl is-active mine.service")).TrimEnd());
+        Assert.Matches(@"^user:\$", await organisation.InGuestAsync("grep ^user: /etc/shadow"));
+        Assert.Equal("tool tool", (await organisation.InGuestAsync("echo $(cat /opt/tool/file /run/nacre/volumes/data/opt/tool/file)")).TrimEnd());
         Assert.Matches("/usr/bin/tree", await organisation.InGuestAsync("command -v tree"));
         Assert.Equal(Canary, (await organisation.InGuestAsync("cat /home/user/report.txt")).TrimEnd());
+
+        // Where things live: the device and the guest say the same, and the device says it of a guest that does not run.
+        foreach (var (path, layer, rule) in new[]
+        {
+            ("/etc/issue", "settings", "/etc"), ("/opt/tool/file", "data", "/opt"), ("/usr/bin/tree", "scratch", "/"),
+            ("/home/user/report.txt", "data", "/home"), ("/etc/cron.d", "scratch", "/etc/cron.*"),
+        })
+        {
+            var explained = JsonDocument.Parse((await device.RunAsync("explain", "office", path, "--json")).Output).RootElement;
+            var inside = JsonDocument.Parse(await organisation.InGuestAsync($"nacre-where --json {path}")).RootElement[0];
+            Assert.Equal((layer, rule, true, 0), (explained.GetProperty("layer").GetString(), explained.GetProperty("rule").GetProperty("pattern").GetString(),
+                explained.GetProperty("askedGuest").GetBoolean(), explained.GetProperty("notes").GetArrayLength()));
+            Assert.True(JsonElement.DeepEquals(explained.GetProperty("survives"), inside.GetProperty("survives")));
+            Assert.Equal(layer, inside.GetProperty("layer").GetString());
+        }
+
         Assert.Equal("up to date", Regex.Match((await device.RunAsync("livepc", "update", "office")).Output, "up to date").Value);
         await organisation.WaitUntilCompleteAsync();
         await device.RunAsync("livepc", "stop", "office");
 
-        // No server: it still starts.
+        // No server: it still starts, and says where things live before.
         await organisation.StopServerAsync();
+        Assert.Matches("/usr/bin/tree\\n  layer     scratch: .*\\n.*\\n  rule      / scratch \\(/usr/share/nacre/layers, line [0-9]+\\)\\n  owner     package tree of the release\\n$",
+            (await device.RunAsync("explain", "office", "/usr/bin/tree")).Output);
+        Assert.Matches("layer     the user's data\\n  survives  system: yes, applications: yes, settings: yes, data: as in the snapshot, moment: as in the snapshot\\n  rule      /opt data \\(the administrator's rules, line 2\\)",
+            (await device.RunAsync("explain", "office", "/opt/tool/file")).Output);
         var offline = await StartAsync(device);
         Figure("start without a server", Words(offline));
         Assert.True(offline.GetProperty("offline").GetBoolean());

@@ -159,6 +159,28 @@ public sealed class LeftOverTests : IDisposable
         }
     }
 
+    [Fact]
+    public void A_machine_keeps_its_shape_whatever_its_parameters_say_but_not_without_one()
+    {
+        var machine = Machine(folder);
+        var shape = MachineRecord.ShapeOf(machine);
+        Assert.Equal(shape, MachineRecord.ShapeOf(machine with { Parameters = [("stack", "/proc/2/fd/9")], Kernel = "/other" }));
+        Assert.NotEqual(shape, MachineRecord.ShapeOf(machine with { Parameters = [] }));
+        Assert.NotEqual(shape, MachineRecord.ShapeOf(machine with { Disks = [.. machine.Disks, new GuestDisk("nacre-app-00", "app-00", true)] }));
+    }
+
+    [Fact]
+    public void The_guest_is_told_what_the_policy_says()
+    {
+        var policy = LayerPolicy.Default with { UserApplications = false, Rules = ["/srv data", "# x"], HealthUnits = ["ssh.service"] };
+        Assert.Equal(
+            ["/srv data\n# x\n", "debian 3\ntools 1\n", "discard\n", "postpone\n", "ssh.service\n"],
+            GuestParameters.Texts(policy, ["debian 3", "tools 1"], UserPackageConflicts.Postpone));
+        using var parameters = new GuestParameters(policy, ["debian 3"], UserPackageConflicts.Remove);
+        Assert.Equal(GuestParameters.Names, parameters.Paths.Select(parameter => parameter.Name));
+        Assert.Equal("remove\n", File.ReadAllText(parameters.Paths.Single(parameter => parameter.Name == "conflicts").Path));
+    }
+
     private static MachineOptions Machine(LivePcFolder folder) => new()
     {
         Name = LeftOver.MachineName(folder),
@@ -167,6 +189,7 @@ public sealed class LeftOverTests : IDisposable
         Initramfs = "/i",
         CommandLine = "quiet",
         NbdSocket = folder.NbdSocket,
+        Parameters = [("stack", "/proc/1/fd/5")],
         Disks = [new GuestDisk("nacre-system", "system", true), new GuestDisk("nacre-data", "data", false)],
         Memory = 512,
         Processors = 1,

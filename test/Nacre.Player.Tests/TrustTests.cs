@@ -51,6 +51,7 @@ public sealed class TrustTests
             CommandLine = "quiet",
             NbdSocket = "/n",
             Disks = [new GuestDisk("nacre-system", "system", true), new GuestDisk("nacre-data", "data", false)],
+            Parameters = [("stack", "/p,q")],
             Memory = 512,
             Processors = 1,
             Sockets = "/s,t",
@@ -61,6 +62,7 @@ public sealed class TrustTests
         Assert.DoesNotContain("-nic", arguments, StringComparison.Ordinal);
         Assert.DoesNotContain("virtio-net", arguments, StringComparison.Ordinal);
         Assert.Contains("path=/s,,t/", arguments, StringComparison.Ordinal);
+        Assert.Contains("-fw_cfg name=opt/nacre/stack,file=/p,,q", arguments, StringComparison.Ordinal);
         Assert.Contains("\"read-only\":true", arguments, StringComparison.Ordinal);
     }
 

@@ -18,28 +18,64 @@ internal static class ImageCommands
         var recipe = new Argument<string>("RECIPE") { Description = "The recipe's YAML file; docs/recipes.md describes it" };
         var output = new Option<string?>("--output", "-o") { Description = "The folder to make (default: the image's name)" };
         var cache = new Option<string?>("--package-cache") { Description = "Where downloaded packages are kept (default: ~/.cache/nacre/debs)" };
-        var command = new Command("build", "Build a golden image from a recipe") { recipe, output, cache };
+        var on = new Option<string?>("--on") { Description = "For an application layer (kind: application): the folder of the built system image that it goes on top of" };
+        var command = new Command("build", "Build a golden image, or an application layer on top of one, from a recipe") { recipe, on, output, cache };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var image = Parse(parsed.GetValue(recipe)!);
             var folder = Path.GetFullPath(parsed.GetValue(output) ?? image.Name);
             var options = parsed.GetValue(cache) is { } packages ? new BuildOptions { PackageCache = Path.GetFullPath(packages) } : new BuildOptions();
-            var built = await Terminal.ProgressAsync($"building {image.Name}", report => BuildAsync(image, folder, options, report, cancellationToken));
+            var system = parsed.GetValue(on);
+            if (system is null == (image.Kind == ImageKind.Application))
+            {
+                throw new NacreException(ErrorCatalogue.UsageInvalid, system is null
+                    ? $"'{image.Name}' is an application layer: name the folder of the built system image '{image.On}' with --on"
+                    : $"'{image.Name}' is a system: --on is for application layers (kind: application)");
+            }
+
+            var built = await Terminal.ProgressAsync($"building {image.Name}", report => BuildAsync(image, system, folder, options, report, cancellationToken));
             Terminal.Result(built, () =>
             {
-                Terminal.Line($"{folder}: {built.Packages.Length} packages, system {Terminal.Bytes(built.SystemSize)}, kernel {Terminal.Bytes(built.KernelSize)}, initramfs {Terminal.Bytes(built.InitramfsSize)}");
+                if (built.Kind == ImageKind.Application)
+                {
+                    ShowLayer(built, folder);
+                }
+                else
+                {
+                    Terminal.Line($"{folder}: {built.Packages.Length} packages, system {Terminal.Bytes(built.SystemSize)}, kernel {Terminal.Bytes(built.KernelSize)}, initramfs {Terminal.Bytes(built.InitramfsSize)}");
+                }
+
                 Terminal.Line($"next: nacre image publish {parsed.GetValue(output) ?? image.Name} --channel pilot");
             });
         });
         return command;
     }
 
-    private static async Task<BuiltImage> BuildAsync(Recipe image, string folder, BuildOptions options, Action<double, string> report, CancellationToken cancellationToken)
+    /// <summary>What a layer adds, and what of the system it covers.</summary>
+    private static void ShowLayer(BuiltImage built, string folder)
+    {
+        const int Named = 20;
+        var covers = LayerContents.FromJson(File.ReadAllBytes(Path.Combine(folder, "contents.json"))).Covers;
+        Terminal.Line($"{folder}: adds {built.Packages.Length} packages to {built.On!.Name}, {Terminal.Bytes(built.SystemSize)}");
+        foreach (var path in covers.Take(Named))
+        {
+            Terminal.Line($"conflict: {path.Path} of {(path.Owner == "system" ? "the system" : path.Owner)} is {(path.Removed ? "removed" : "replaced")}: the layer wins");
+        }
+
+        if (covers.Count > Named)
+        {
+            Terminal.Line($"conflict: {covers.Count - Named} more paths of the system; contents.json names all of them");
+        }
+    }
+
+    private static async Task<BuiltImage> BuildAsync(Recipe image, string? system, string folder, BuildOptions options, Action<double, string> report, CancellationToken cancellationToken)
     {
         try
         {
-            return await ImageBuilder.BuildAsync(
-                image, folder, options, new Reporter<BuildProgress>(progress => report(progress.Fraction ?? double.NaN, progress.Message)), cancellationToken);
+            var reporter = new Reporter<BuildProgress>(progress => report(progress.Fraction ?? double.NaN, progress.Message));
+            return system is null
+                ? await ImageBuilder.BuildAsync(image, folder, options, reporter, cancellationToken)
+                : await ImageBuilder.BuildApplicationAsync(image, system, folder, options, reporter, cancellationToken);
         }
         catch (ImageBuildException exception)
         {
@@ -49,6 +85,7 @@ internal static class ImageCommands
                 ImageBuildFailure.MissingGuestFiles => ErrorCatalogue.FileAccess,
                 ImageBuildFailure.OutputExists => ErrorCatalogue.AlreadyExists,
                 ImageBuildFailure.NoSource => ErrorCatalogue.RecipeInvalid,
+                ImageBuildFailure.OtherSystem => ErrorCatalogue.NotAnImage,
                 ImageBuildFailure.StepFailed => ErrorCatalogue.BuildFailed,
             }, exception.Message, exception);
         }

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using System.Text.Json;
 using Nacre.Contracts;
 using Nacre.Player;
 using Nacre.Player.LivePcs;
@@ -12,16 +13,22 @@ internal static class LivePcCommands
     internal static readonly Argument<string> Name = new("LIVEPC") { Description = "The LivePC's name" };
     internal static readonly Option<int?> Memory = new("--memory") { Description = "The guest's memory in MiB (default: half of the host's, 1024 to 4096)" };
     internal static readonly Option<int?> Processors = new("--processors") { Description = "The guest's processors (default: the host's, at most 4)" };
-    internal static readonly Option<int?> Minutes = new("--timeout") { Description = "Minutes that the guest may take to start (default: 15)" };
+    internal static readonly Option<int?> Minutes = new("--timeout") { Description = "Minutes that the guest may take to start (default: as the policy says)" };
     internal static readonly Option<bool> NoFetch = new("--no-fetch") { Description = "Do not fetch the rest of the release once the guest is up" };
     private static readonly Option<bool> AcceptOlder = new("--accept-older-state")
     {
         Description = "Start although a layer of the user's is older than its newest known state (E_VOLUME_OUTDATED): what was written since is lost, and the server notes it",
     };
 
+    private static readonly Option<UserPackageConflicts?> UserPackages = new("--user-packages")
+    {
+        Description = "What to do with a package of the user's that new corporate layers can't carry: postpone (the previous layers start; the default), remove or reinstall",
+    };
+
     public static Command Create() => new("livepc", "Run LivePCs on this device, and define them on the server")
     {
-        List(), Start(), Stop(), Status(), Update(), RejuvenationCommands.Rejuvenate(), RejuvenationCommands.Undo(), SnapshotCommands.Create(), Contact(), Console(), Screenshot(), Execute(), Define(), Entitle(), Withdraw(), OrderCommands.Order(), OrderCommands.List(),
+        List(), Start(), Stop(), Status(), Update(), RejuvenationCommands.Rejuvenate(), RejuvenationCommands.Undo(), SnapshotCommands.Create(), Contact(),
+        Console(), Screenshot(), Execute(), Define(), Entitle(), Withdraw(), Policy(), OrderCommands.Order(), OrderCommands.List(),
     };
 
     internal static LivePcPlayer Player() => new(PlayerPaths.Open(), TimeProvider.System);
@@ -58,7 +65,7 @@ internal static class LivePcCommands
 
     private static Command Start()
     {
-        var command = new Command("start", "Start a LivePC: it streams in at the first start, and works offline once it is complete") { Name, Memory, Processors, Minutes, NoFetch, AcceptOlder };
+        var command = new Command("start", "Start a LivePC: it streams in at the first start, and works offline once it is complete") { Name, Memory, Processors, Minutes, NoFetch, AcceptOlder, UserPackages };
         command.SetAction((parsed, cancellationToken) => StartAsync(Player(), parsed, cancellationToken));
         return command;
     }
@@ -83,6 +90,11 @@ internal static class LivePcCommands
         if (parsed.GetValue(AcceptOlder))
         {
             command.Add("--accept-older-state");
+        }
+
+        if (parsed.GetValue(UserPackages) is { } conflicts)
+        {
+            command.AddRange(["--user-packages", Lower(conflicts)]);
         }
 
         var status = await Terminal.ProgressAsync($"starting {name}", report =>
@@ -170,13 +182,14 @@ internal static class LivePcCommands
 
     private static Command Update()
     {
-        var command = new Command("update", "Download the release that the channel offers; it starts at the next start, under the user's layers") { Name };
+        var command = new Command("update", "Download the release that the channel offers; it starts at the next start, under the user's layers") { Name, UserPackages };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var name = parsed.GetValue(Name)!;
             var total = 0L;
             var result = await Terminal.ProgressAsync($"updating {name}", report => Player().UpdateAsync(
                 name,
+                parsed.GetValue(UserPackages) ?? UserPackageConflicts.Postpone,
                 planned =>
                 {
                     total = planned.Bytes;
@@ -184,9 +197,21 @@ internal static class LivePcCommands
                 },
                 new Reporter<long>(fetched => report(total == 0 ? 1 : (double)fetched / total, $"{Terminal.Bytes(fetched)} of {Terminal.Bytes(total)}")),
                 cancellationToken));
-            Terminal.Result(result, () => Terminal.Line(result is null
-                ? $"{name} is up to date"
-                : $"{name}: release {result.To} is here ({Terminal.Bytes(result.Bytes)} downloaded) and starts at the next start"));
+            Terminal.Result(result, () =>
+            {
+                Terminal.Line(result is null
+                    ? $"{name} is up to date"
+                    : $"{name}: release {result.To} is here ({Terminal.Bytes(result.Bytes)} downloaded) and starts at the next start");
+                foreach (var conflict in result?.UserPackages?.Conflicts ?? [])
+                {
+                    Terminal.Line($"{conflict.Package} {conflict.Version} is taken out then{(parsed.GetValue(UserPackages) == UserPackageConflicts.Reinstall ? " and installed again" : "")}: {conflict.Reason}");
+                }
+
+                if (result?.UserPackages?.Replaced is [_, ..] replaced)
+                {
+                    Terminal.Line($"the release has itself what you installed: {string.Join(", ", replaced)}");
+                }
+            });
         });
         return command;
     }
@@ -268,6 +293,48 @@ internal static class LivePcCommands
         return command;
     }
 
+    private static Command Policy()
+    {
+        var file = new Option<string?>("--file") { Description = "The policy's JSON file (docs/operations.md describes it); what it leaves out is the default's" };
+        var show = new Option<bool>("--show") { Description = "Show the policy (what the command does without --file)" };
+        var command = new Command("policy", "Decide what happens to a LivePC's layers: rules, snapshots, health; or show it (administrators)") { Name, file, show };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var name = parsed.GetValue(Name)!;
+            var path = parsed.GetValue(file);
+            if (path is not null && parsed.GetValue(show))
+            {
+                throw new NacreException(ErrorCatalogue.UsageInvalid, "give either --file or --show");
+            }
+
+            var decided = path is null ? null : LayerPolicy.Parse(await ReadAsync(path, cancellationToken));
+            using var client = Administration.Connect();
+            var policy = decided is null
+                ? await client.GetLayerPolicyAsync(name, cancellationToken)
+                : await client.PutLayerPolicyAsync(name, decided, cancellationToken);
+            Terminal.Result(policy, () => Terminal.Line(JsonSerializer.Serialize(policy, Indented)));
+            if (decided is not null)
+            {
+                Terminal.Note($"{name}: devices learn it with their next lease");
+            }
+        });
+        return command;
+    }
+
+    private static readonly JsonSerializerOptions Indented = new(ContractJson.Options) { WriteIndented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
+    private static async Task<byte[]> ReadAsync(string path, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await File.ReadAllBytesAsync(path, cancellationToken);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            throw new NacreException(ErrorCatalogue.FileAccess, $"'{path}': {exception.Message}", exception);
+        }
+    }
+
     private static Command Entitle()
     {
         var user = new Argument<string>("USER") { Description = "Who may run it" };
@@ -301,7 +368,7 @@ internal static class LivePcCommands
         ? $"{status.Detail}, {Terminal.Bytes(status.FetchedBytes)} fetched"
         : status.Detail;
 
-    private static string Lower(LivePcPhase phase) => phase.ToString().ToLowerInvariant();
+    private static string Lower(Enum value) => value.ToString().ToLowerInvariant();
 
     private static string Share(long part, long whole) => whole == 0 ? "-" : string.Create(CultureInfo.InvariantCulture, $"{100.0 * part / whole:0.0} %");
 }

@@ -22,7 +22,8 @@ internal static partial class PlayerCommand
         var minutes = new Option<int?>("--timeout");
         var noFetch = new Option<bool>("--no-fetch");
         var acceptOlder = new Option<bool>("--accept-older-state");
-        var command = new Command("player", "Run one LivePC in this process (used by 'nacre livepc start')") { name, memory, processors, minutes, noFetch, acceptOlder };
+        var userPackages = new Option<UserPackageConflicts?>("--user-packages");
+        var command = new Command("player", "Run one LivePC in this process (used by 'nacre livepc start')") { name, memory, processors, minutes, noFetch, acceptOlder, userPackages };
         command.Hidden = true;
         command.SetAction(async (parsed, cancellationToken) =>
         {
@@ -35,6 +36,7 @@ internal static partial class PlayerCommand
                 Processors = parsed.GetValue(processors),
                 FetchRest = !parsed.GetValue(noFetch),
                 AcceptOlderState = parsed.GetValue(acceptOlder),
+                UserPackages = parsed.GetValue(userPackages),
             };
             if (parsed.GetValue(minutes) is { } limit)
             {

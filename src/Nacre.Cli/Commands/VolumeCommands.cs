@@ -295,38 +295,55 @@ internal static class VolumeCommands
             var bytes = await DiskImages.SizeAsync(source, parsed.GetValue(format), cancellationToken);
             var directory = parsed.GetValue(Folder)!;
             var size = (bytes + IBlockDevice.BlockSize - 1) / IBlockDevice.BlockSize * IBlockDevice.BlockSize;
-            var existed = Directory.Exists(directory);
-            await using var volume = CreateIn(directory, new VolumeOptions { Size = size }, key);
-            try
-            {
-                await ServeDuringAsync(volume, uri => Terminal.ProgressAsync(
-                    "importing", report => DiskImages.ImportAsync(source, parsed.GetValue(format), uri, InBytes(size, report), cancellationToken)));
-                await volume.FlushAsync(CancellationToken.None);
-            }
-            catch
-            {
-                // No output is left of what failed. Every file in the folder is the volume's, or it would have been refused.
-                await volume.DisposeAsync();
-                Array.ForEach(Directory.GetFiles(directory), File.Delete);
-                if (!existed)
-                {
-                    Directory.Delete(directory);
-                }
-
-                throw;
-            }
-
-            var live = volume.Statistics.LiveBlocks * IBlockDevice.BlockSize;
-            Terminal.Result(new { volume.Size, LiveBytes = live }, () => Terminal.Line($"{directory}: {Terminal.Bytes(volume.Size)}, of which {Terminal.Bytes(live)} hold data"));
+            RequireEmptyOrMissing(directory);
+            var live = await ImportAsync(directory, size, key, async uri => await Terminal.ProgressAsync(
+                "importing", report => DiskImages.ImportAsync(source, parsed.GetValue(format), uri, InBytes(size, report), cancellationToken)));
+            Terminal.Result(new { Size = size, LiveBytes = live }, () => Terminal.Line($"{directory}: {Terminal.Bytes(size)}, of which {Terminal.Bytes(live)} hold data"));
         }));
         return command;
+    }
+
+    /// <summary>Makes a volume of what <paramref name="copy"/> writes to it. It has another name until it is whole: no kill leaves half of one that looks whole.</summary>
+    /// <returns>The bytes that it holds.</returns>
+    private static async Task<long> ImportAsync(string directory, long size, byte[] key, Func<string, Task> copy)
+    {
+        var part = Path.TrimEndingDirectorySeparator(Path.GetFullPath(directory)) + ".part";
+        if (Path.Exists(part))
+        {
+            throw new NacreException(ErrorCatalogue.AlreadyExists, $"{part} exists: another import runs, or one was killed; in that case delete it");
+        }
+
+        try
+        {
+            long live;
+            await using (var volume = CreateIn(part, new VolumeOptions { Size = size }, key))
+            {
+                await ServeDuringAsync(volume, copy);
+                await volume.FlushAsync(CancellationToken.None);
+                live = volume.Statistics.LiveBlocks * IBlockDevice.BlockSize;
+            }
+
+            if (Directory.Exists(directory))
+            {
+                Directory.Delete(directory);
+            }
+
+            Directory.Move(part, directory);
+            return live;
+        }
+        catch when (Directory.Exists(part))
+        {
+            Directory.Delete(part, recursive: true);
+            throw;
+        }
     }
 
     private static Command Export()
     {
         var file = new Argument<string>("FILE") { Description = "The disk image to make; must not exist" };
         var format = new Option<string>("--format", "-f") { Description = "raw, qcow2, vmdk, vhdx, …", DefaultValueFactory = _ => "raw" };
-        var command = new Command("export", "Copy the volume into a disk image, in the clear") { Folder, file, Key, format, Snapshot };
+        var rescue = new Option<bool>("--rescue") { Description = "Export what can be read of a damaged volume: what can't be reads as zeroes and is named" };
+        var command = new Command("export", "Copy the volume into a disk image, in the clear") { Folder, file, Key, format, Snapshot, rescue };
         command.SetAction((parsed, cancellationToken) => GuardAsync(async () =>
         {
             var target = Path.GetFullPath(parsed.GetValue(file)!);
@@ -335,11 +352,25 @@ internal static class VolumeCommands
                 throw new NacreException(ErrorCatalogue.AlreadyExists, $"{target} exists");
             }
 
-            await using var volume = Open(parsed, readOnly: true);
-            var device = DeviceOf(volume, parsed);
+            await using var volume = Open(parsed, KeyOf(parsed.GetValue(Key)), new VolumeOptions { ReadOnly = true, Tolerant = parsed.GetValue(rescue) });
+            var rescued = new RescuedDevice(DeviceOf(volume, parsed));
+            IBlockDevice device = parsed.GetValue(rescue) ? rescued : DeviceOf(volume, parsed);
             await ServeDuringAsync(device, uri => Terminal.ProgressAsync(
                 "exporting", report => DiskImages.ExportAsync(uri, target, parsed.GetValue(format)!, InBytes(device.Size, report), cancellationToken)));
-            Terminal.Result(new { File = target }, () => Terminal.Line($"{target}: written; it is not encrypted"));
+            var lost = rescued.Lost;
+            Terminal.Result(new { File = target, Lost = lost }, () =>
+            {
+                foreach (var range in lost)
+                {
+                    Terminal.Line($"lost: bytes {range.Offset} to {range.Offset + range.Length - 1}");
+                }
+
+                Terminal.Line($"{target}: written; it is not encrypted");
+            });
+            if (lost.Count > 0)
+            {
+                throw new NacreException(ErrorCatalogue.VolumeDamaged, $"{Terminal.Bytes(lost.Sum(range => range.Length))} in {lost.Count} ranges could not be read and are zeroes in {target}");
+            }
         }));
         return command;
     }
@@ -377,7 +408,6 @@ internal static class VolumeCommands
     /// <summary>Makes a volume in a folder that is empty or does not exist.</summary>
     private static Volume CreateIn(string directory, VolumeOptions options, byte[] key)
     {
-        RequireNoFolderIn(directory);
         try
         {
             return Volume.Create(directory, options, key);
@@ -391,7 +421,6 @@ internal static class VolumeCommands
     /// <summary>Forks into a folder that is empty or does not exist; a failure leaves none that was not there.</summary>
     private static async Task ForkAsync(Volume volume, string directory, byte[] key, string? snapshot, CancellationToken cancellationToken)
     {
-        RequireNoFolderIn(directory);
         var existed = Directory.Exists(directory);
         if (snapshot is not null)
         {
@@ -420,10 +449,9 @@ internal static class VolumeCommands
         }
     }
 
-    // A volume's folder holds files only; the volume itself looks at nothing else.
-    private static void RequireNoFolderIn(string directory)
+    private static void RequireEmptyOrMissing(string directory)
     {
-        if (Directory.Exists(directory) && Directory.EnumerateDirectories(directory).Any())
+        if (Path.Exists(directory) && !(Directory.Exists(directory) && !Directory.EnumerateFileSystemEntries(directory).Any()))
         {
             throw NotEmpty(directory, null);
         }

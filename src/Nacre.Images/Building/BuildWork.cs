@@ -1,4 +1,5 @@
 using System.Runtime.Versioning;
+using Nacre.Contracts;
 using Nacre.Images.Recipes;
 
 namespace Nacre.Images.Building;
@@ -49,12 +50,13 @@ internal sealed class BuildWork : IDisposable
             Copy(new DirectoryInfo(guest), Directory.CreateDirectory(Path.Combine(work.Folder, "guest")).FullName);
             var steps = Directory.CreateDirectory(Path.Combine(work.Folder, "recipe")).FullName;
             RecipeSteps.Write(recipe, steps);
+            File.WriteAllLines(Path.Combine(work.Folder, "sources.list"), recipe.Base.Sources);
             Directory.CreateDirectory(work.Cached);
             Open(work.Folder);
             Directory.CreateDirectory(work.Fresh);
             File.SetUnixFileMode(work.Fresh, Write);
             File.SetUnixFileMode(Path.GetDirectoryName(work.Fresh)!, Read);
-            foreach (var name in new[] { "system.erofs", "kernel", "initramfs", "packages", "epoch" })
+            foreach (var name in recipe.Kind == ImageKind.System ? new[] { "system.erofs", "kernel", "initramfs", "packages", "epoch" } : ["layer.erofs", "packages", "epoch", "contents"])
             {
                 File.WriteAllBytes(work.Result(name), []);
                 File.SetUnixFileMode(work.Result(name), Write & ~(UnixFileMode.UserExecute | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute));

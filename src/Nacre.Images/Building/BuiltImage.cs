@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Nacre.Contracts;
 
 namespace Nacre.Images.Building;
 
@@ -9,9 +10,21 @@ namespace Nacre.Images.Building;
 /// <param name="Version">The installed version.</param>
 public sealed record InstalledPackage(string Name, string Version);
 
+/// <summary>The system that an application layer was built on.</summary>
+/// <param name="Name">The system's image.</param>
+/// <param name="Created">The system's date.</param>
+/// <param name="Sha256">Of its <c>system.erofs</c>.</param>
+public sealed record BuiltOn(string Name, DateTimeOffset Created, string Sha256);
+
 /// <summary>A built golden image's <c>image.json</c>.</summary>
 public sealed record BuiltImage
 {
+    /// <summary>What it is.</summary>
+    public ImageKind Kind { get; init; }
+
+    /// <summary>Of an application layer: the system that it was built on.</summary>
+    public BuiltOn? On { get; init; }
+
     /// <summary>The recipe's name.</summary>
     public required string Name { get; init; }
 
@@ -24,19 +37,19 @@ public sealed record BuiltImage
     /// <summary><see cref="Recipes.Recipe.Sha256"/> of the recipe.</summary>
     public required string RecipeSha256 { get; init; }
 
-    /// <summary>The kernel command line to start it with.</summary>
+    /// <summary>The kernel command line to start it with; empty for an application layer.</summary>
     public required string KernelCommandLine { get; init; }
 
-    /// <summary>Bytes of <c>system.erofs</c>.</summary>
+    /// <summary>Bytes of <c>system.erofs</c>, or of an application layer's <c>layer.erofs</c>.</summary>
     public required long SystemSize { get; init; }
 
-    /// <summary>Bytes of <c>kernel</c>.</summary>
+    /// <summary>Bytes of <c>kernel</c>; 0 for an application layer.</summary>
     public required long KernelSize { get; init; }
 
-    /// <summary>Bytes of <c>initramfs</c>.</summary>
+    /// <summary>Bytes of <c>initramfs</c>; 0 for an application layer.</summary>
     public required long InitramfsSize { get; init; }
 
-    /// <summary>What is installed, by name.</summary>
+    /// <summary>What is installed (by an application layer: what it adds), by name.</summary>
     public required ImmutableArray<InstalledPackage> Packages { get; init; }
 
     /// <summary>The file's text.</summary>

@@ -15,6 +15,9 @@ public enum ImageBuildFailure
     /// <summary>No apt source of this machine serves the recipe's suite.</summary>
     NoSource,
 
+    /// <summary>An application layer is to be built on something that is not the system that it is for.</summary>
+    OtherSystem,
+
     /// <summary>A step of the build failed; the log says which.</summary>
     StepFailed,
 }

@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Runtime.Versioning;
 using System.Security.Cryptography;
 using System.Text;
+using Nacre.Contracts;
 using Nacre.Images.Recipes;
 
 namespace Nacre.Images.Building;
@@ -44,6 +45,11 @@ public static class ImageBuilder
         ArgumentNullException.ThrowIfNull(recipe);
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(progress);
+        if (recipe.Kind == ImageKind.Application)
+        {
+            throw new ImageBuildException(ImageBuildFailure.OtherSystem, $"'{recipe.Name}' is an application layer: it is built on the folder of the system image '{recipe.On}'");
+        }
+
         if (OperatingSystem.IsWindows())
         {
             throw new PlatformNotSupportedException("images are built on Linux");
@@ -51,11 +57,7 @@ public static class ImageBuilder
 
         var searchPath = Environment.GetEnvironmentVariable("PATH") ?? "/usr/bin:/bin";
         RequirePrograms(searchPath, SystemFolders);
-        var output = Path.TrimEndingDirectorySeparator(Path.GetFullPath(outputDirectory));
-        if (Path.Exists(output))
-        {
-            throw new ImageBuildException(ImageBuildFailure.OutputExists, $"the output '{output}' exists already");
-        }
+        var output = OutputAt(outputDirectory);
 
         var guest = FindGuestFiles(options);
         var sources = recipe.Base.Sources.IsEmpty ? AptSources.ForSuite("/etc/apt", recipe.Base.Suite, recipe.Base.Components) : recipe.Base.Sources;
@@ -87,16 +89,153 @@ public static class ImageBuilder
                 logFile);
         }
 
-        var image = Deliver(recipe, work, output);
+        var packages = File.ReadLines(work.Result("packages"))
+            .Select(line => line.Split('\t'))
+            .Select(words => new InstalledPackage(words[0], words[1]))
+            .OrderBy(package => package.Name, StringComparer.Ordinal);
+        var image = DescriptionOf(recipe, work, "system.erofs") with
+        {
+            KernelCommandLine = CommandLineOf(recipe),
+            KernelSize = new FileInfo(work.Result("kernel")).Length,
+            InitramfsSize = new FileInfo(work.Result("initramfs")).Length,
+            Packages = [.. packages],
+        };
+        Deliver(image, work, ["system.erofs", "kernel", "initramfs"], output);
         progress.Report(new BuildProgress(BuildPhase.Done, 1, output));
         return image;
     }
 
-    /// <summary>A UUID (RFC 9562 version 8) that the same recipe always gets.</summary>
-    internal static Guid UuidOf(Recipe recipe)
+    /// <summary>Builds an application layer on top of a built system image: a folder with <c>layer.erofs</c>, <c>contents.json</c> and <c>image.json</c>. The
+    /// same recipe, system and packages give the same bytes.</summary>
+    /// <param name="recipe">The application's recipe.</param>
+    /// <param name="systemFolder">The folder of the system image that the recipe names.</param>
+    /// <param name="outputDirectory">What to make; must not exist.</param>
+    /// <param name="options">How to build.</param>
+    /// <param name="progress">Told each step.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    /// <exception cref="ImageBuildException">As for a system; OtherSystem where the folder holds none, or not the one that the recipe names.</exception>
+    public static async Task<BuiltImage> BuildApplicationAsync(
+        Recipe recipe, string systemFolder, string outputDirectory, BuildOptions options, IProgress<BuildProgress> progress, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(recipe);
+        ArgumentNullException.ThrowIfNull(options);
+        ArgumentNullException.ThrowIfNull(progress);
+        if (OperatingSystem.IsWindows())
+        {
+            throw new PlatformNotSupportedException("images are built on Linux");
+        }
+
+        var searchPath = Environment.GetEnvironmentVariable("PATH") ?? "/usr/bin:/bin";
+        RequirePrograms(searchPath, SystemFolders);
+        var output = OutputAt(outputDirectory);
+        var guest = FindGuestFiles(options);
+        progress.Report(new BuildProgress(BuildPhase.Prepare, null, "preparing"));
+        var (on, system) = await ReadSystemAsync(recipe, systemFolder, cancellationToken).ConfigureAwait(false);
+        Directory.CreateDirectory(Path.GetDirectoryName(output)!);
+        var logFile = options.LogFile ?? output + ".log";
+        using var log = new BuildLog(logFile, progress);
+        using var work = BuildWork.Create(options.TemporaryFolder, guest, recipe);
+        await work.TakeCachedPackagesAsync(options.PackageCache, cancellationToken).ConfigureAwait(false);
+        var environment = EnvironmentOf(recipe, options, work, searchPath);
+        var (first, last) = AccountNumbersOf(recipe.Name);
+        environment["NACRE_NAME"] = recipe.Name;
+        environment["NACRE_PACKAGES"] = string.Join(' ', recipe.Packages);
+        environment["NACRE_FIRST_ID"] = first.ToString(CultureInfo.InvariantCulture);
+        environment["NACRE_LAST_ID"] = last.ToString(CultureInfo.InvariantCulture);
+        environment["NACRE_SYSTEM_EPOCH"] = on.Created.ToUnixTimeSeconds().ToString(CultureInfo.InvariantCulture);
+        environment["NACRE_UUID"] = UuidOf(recipe, on.Sha256).ToString();
+        string[] user = Environment.IsPrivilegedProcess ? [] : ["--user", "--map-root-user", "--map-auto"];
+        var exitCode = await ProcessTree.RunAsync(
+            "unshare", [.. user, "--mount", "--pid", "--fork", "--kill-child", "/bin/sh", Path.Combine(work.Folder, "guest", "build", "application"), system],
+            work.Folder, environment, log.Add, cancellationToken).ConfigureAwait(false);
+        work.KeepNewPackages(options.PackageCache);
+        if (exitCode != 0)
+        {
+            throw new ImageBuildException(
+                ImageBuildFailure.StepFailed, $"the build failed; the log is {logFile}, its last lines:{Environment.NewLine}{log.LastLines}", logFile);
+        }
+
+        var contents = ReadContents(work.Result("contents"));
+        var image = DescriptionOf(recipe, work, "layer.erofs") with
+        {
+            On = on, Packages = [.. contents.Packages.Select(package => new InstalledPackage(package.Name, package.Version))],
+        };
+        Deliver(image, work, ["layer.erofs"], output, ("contents.json", contents.ToJson()));
+        progress.Report(new BuildProgress(BuildPhase.Done, 1, output));
+        return image;
+    }
+
+    /// <summary>The numbers of the system accounts that a layer makes: 20 of its own from 300 on, by its name, above those that a system gives from 100 on and
+    /// below those that it gives from 999 down.</summary>
+    internal static (int First, int Last) AccountNumbersOf(string name)
+    {
+        const int Lowest = 300, Count = 20, Ranges = 30;
+        var range = System.Buffers.Binary.BinaryPrimitives.ReadUInt32BigEndian(SHA256.HashData(Encoding.ASCII.GetBytes("nacre accounts " + name))) % Ranges;
+        var first = Lowest + ((int)range * Count);
+        return (first, first + Count - 1);
+    }
+
+    private static string OutputAt(string outputDirectory)
+    {
+        var output = Path.TrimEndingDirectorySeparator(Path.GetFullPath(outputDirectory));
+        return Path.Exists(output) ? throw new ImageBuildException(ImageBuildFailure.OutputExists, $"the output '{output}' exists already") : output;
+    }
+
+    private static async Task<(BuiltOn On, string Path)> ReadSystemAsync(Recipe recipe, string folder, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var built = BuiltImage.FromJson(await File.ReadAllBytesAsync(Path.Combine(folder, "image.json"), cancellationToken).ConfigureAwait(false));
+            if (built.Kind != ImageKind.System || built.Name != recipe.On)
+            {
+                throw new ImageBuildException(
+                    ImageBuildFailure.OtherSystem, $"'{folder}' holds the {(built.Kind == ImageKind.System ? "system" : "application layer")} '{built.Name}', and the recipe is for the system '{recipe.On}'");
+            }
+
+            var path = Path.GetFullPath(Path.Combine(folder, "system.erofs"));
+            var stream = File.OpenRead(path);
+            await using var _ = stream.ConfigureAwait(false);
+            return (new BuiltOn(built.Name, built.Created, Convert.ToHexStringLower(await SHA256.HashDataAsync(stream, cancellationToken).ConfigureAwait(false))), path);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or System.Text.Json.JsonException)
+        {
+            throw new ImageBuildException(ImageBuildFailure.OtherSystem, $"'{folder}' is not the folder of a built system image: {exception.Message}", null, exception);
+        }
+    }
+
+    /// <summary>Reads what guest/build/difference wrote: a kind and its fields a line, separated by tabs.</summary>
+    internal static LayerContents ReadContents(string path)
+    {
+        var (packages, accounts, files, covers) = (new List<LayerPackage>(), new List<LayerAccount>(), new List<LayerFile>(), new List<CoveredPath>());
+        foreach (var words in File.ReadLines(path).Select(line => line.Split('\t')))
+        {
+            switch (words)
+            {
+                case ["package", var name, var version, var architecture]:
+                    packages.Add(new LayerPackage(name, version, architecture));
+                    break;
+                case ["passwd" or "group", var name, var number]:
+                    accounts.Add(new LayerAccount(words[0], name, long.Parse(number, CultureInfo.InvariantCulture)));
+                    break;
+                case ["file", var place, var what, .. var content]:
+                    files.Add(new LayerFile(place, content.Length == 0 ? what : content[0]));
+                    break;
+                case ["covers", var place, var owner, var how]:
+                    covers.Add(new CoveredPath(place, owner, how == "removed"));
+                    break;
+                default:
+                    throw new InvalidDataException($"'{string.Join(' ', words)}' describes nothing of a layer");
+            }
+        }
+
+        return new LayerContents(packages, accounts, files, covers);
+    }
+
+    /// <summary>A UUID (RFC 9562 version 8) that the same recipe (on the same system) always gets.</summary>
+    internal static Guid UuidOf(Recipe recipe, string system = "")
     {
         Span<byte> hash = stackalloc byte[SHA256.HashSizeInBytes];
-        SHA256.HashData(Encoding.ASCII.GetBytes("nacre image " + recipe.Sha256), hash);
+        SHA256.HashData(Encoding.ASCII.GetBytes("nacre image " + recipe.Sha256 + system), hash);
         hash[6] = (byte)((hash[6] & 0x0f) | 0x80);
         hash[8] = (byte)((hash[8] & 0x3f) | 0x80);
         return new Guid(hash[..16], bigEndian: true);
@@ -199,37 +338,40 @@ public static class ImageBuilder
     }
 
     [UnsupportedOSPlatform("windows")]
-    private static BuiltImage Deliver(Recipe recipe, BuildWork work, string output)
+    private static BuiltImage DescriptionOf(Recipe recipe, BuildWork work, string fileSystem) => new()
     {
-        var packages = File.ReadLines(work.Result("packages"))
-            .Select(line => line.Split('\t'))
-            .Select(words => new InstalledPackage(words[0], words[1]))
-            .OrderBy(package => package.Name, StringComparer.Ordinal);
-        var image = new BuiltImage
-        {
-            Name = recipe.Name,
-            Description = recipe.Description,
-            Created = DateTimeOffset.FromUnixTimeSeconds(long.Parse(File.ReadAllText(work.Result("epoch")).Trim(), CultureInfo.InvariantCulture)),
-            RecipeSha256 = recipe.Sha256,
-            KernelCommandLine = CommandLineOf(recipe),
-            SystemSize = new FileInfo(work.Result("system.erofs")).Length,
-            KernelSize = new FileInfo(work.Result("kernel")).Length,
-            InitramfsSize = new FileInfo(work.Result("initramfs")).Length,
-            Packages = [.. packages],
-        };
+        Kind = recipe.Kind,
+        Name = recipe.Name,
+        Description = recipe.Description,
+        Created = DateTimeOffset.FromUnixTimeSeconds(long.Parse(File.ReadAllText(work.Result("epoch")).Trim(), CultureInfo.InvariantCulture)),
+        RecipeSha256 = recipe.Sha256,
+        KernelCommandLine = "",
+        SystemSize = new FileInfo(work.Result(fileSystem)).Length,
+        KernelSize = 0,
+        InitramfsSize = 0,
+        Packages = [],
+    };
 
+    /// <summary>Puts an image's files in their place, all of them or none.</summary>
+    [UnsupportedOSPlatform("windows")]
+    private static void Deliver(BuiltImage image, BuildWork work, string[] names, string output, params (string Name, byte[] Content)[] more)
+    {
         var half = Path.Combine(Path.GetDirectoryName(output)!, $".{Path.GetFileName(output)}.{Guid.NewGuid():n}");
         Directory.CreateDirectory(half);
         try
         {
-            foreach (var name in new[] { "system.erofs", "kernel", "initramfs" })
+            foreach (var name in names)
             {
                 var target = Path.Combine(half, name);
                 File.Move(work.Result(name), target);
                 File.SetUnixFileMode(target, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead);
             }
 
-            File.WriteAllBytes(Path.Combine(half, "image.json"), image.ToJson());
+            foreach (var (name, content) in more.Append(("image.json", image.ToJson())))
+            {
+                File.WriteAllBytes(Path.Combine(half, name), content);
+            }
+
             Directory.Move(half, output);
         }
         catch
@@ -237,7 +379,5 @@ public static class ImageBuilder
             Directory.Delete(half, recursive: true);
             throw;
         }
-
-        return image;
     }
 }

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using Nacre.Contracts;
 using Nacre.Images.Recipes;
 
 namespace Nacre.Images.Building;
@@ -16,12 +17,9 @@ internal static class RecipeSteps
     internal static void Write(Recipe recipe, string folder)
     {
         var script = new StringBuilder("#!/bin/sh\nset -eu\numask 022\n");
-        script.Append(CultureInfo.InvariantCulture, $"printf '%s\\n' {Quote(recipe.HostName)} >/etc/hostname\n");
-        script.Append(CultureInfo.InvariantCulture, $"printf '127.0.0.1 localhost\\n::1 localhost\\n127.0.1.1 %s\\n' {Quote(recipe.HostName)} >/etc/hosts\n");
-        WriteLocale(recipe, script);
-        foreach (var user in recipe.Users)
+        if (recipe.Kind == ImageKind.System)
         {
-            WriteUser(user, script);
+            WriteSystem(recipe, script);
         }
 
         for (var index = 0; index < recipe.Files.Length; index++)
@@ -52,6 +50,18 @@ internal static class RecipeSteps
 
     /// <summary>One shell word that means exactly <paramref name="value"/>.</summary>
     internal static string Quote(string value) => "'" + value.Replace("'", "'\\''", StringComparison.Ordinal) + "'";
+
+    /// <summary>The host's name, the locale and the accounts: a system's, never an application layer's.</summary>
+    private static void WriteSystem(Recipe recipe, StringBuilder script)
+    {
+        script.Append(CultureInfo.InvariantCulture, $"printf '%s\\n' {Quote(recipe.HostName)} >/etc/hostname\n");
+        script.Append(CultureInfo.InvariantCulture, $"printf '127.0.0.1 localhost\\n::1 localhost\\n127.0.1.1 %s\\n' {Quote(recipe.HostName)} >/etc/hosts\n");
+        WriteLocale(recipe, script);
+        foreach (var user in recipe.Users)
+        {
+            WriteUser(user, script);
+        }
+    }
 
     private static void WriteLocale(Recipe recipe, StringBuilder script)
     {

@@ -1,5 +1,3 @@
-using System.Buffers.Binary;
-using System.Text;
 using Nacre.Volumes;
 
 namespace Nacre.Images.FileSystems;
@@ -38,8 +36,6 @@ public static class ErofsFiles
     // Linux takes no longer path. Bounds the depth of directories, which in a damaged file system may contain themselves.
     private const int MaximumPath = 4096;
 
-    private const int DirectoryEntrySize = 12;
-
     /// <summary>Searches the whole tree.</summary>
     /// <param name="device">A device that holds the file system from its first byte on.</param>
     /// <param name="ranges">The ranges; none overlaps another.</param>
@@ -52,6 +48,90 @@ public static class ErofsFiles
         ArgumentNullException.ThrowIfNull(ranges);
         var reader = await ErofsReader.TryOpenAsync(device, cancellationToken).ConfigureAwait(false);
         return reader is null ? null : await new Walk(reader, ranges).RunAsync(cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <summary>Reads one regular file that is stored plainly, as <c>nacre image build</c> stores all of them. Symbolic links are not followed.</summary>
+    /// <param name="device">A device that holds the file system from its first byte on.</param>
+    /// <param name="path">The file's path, with <c>/</c> between its parts.</param>
+    /// <param name="maximum">Bytes that the file has at most.</param>
+    /// <param name="cancellationToken">Ends it.</param>
+    /// <returns>Its content; null if there is no such file, or it can't be read this way.</returns>
+    /// <exception cref="OperationCanceledException">It was ended.</exception>
+    public static async Task<byte[]?> ReadAsync(IBlockDevice device, string path, int maximum, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        ArgumentNullException.ThrowIfNull(path);
+        if (await ErofsReader.TryOpenAsync(device, cancellationToken).ConfigureAwait(false) is not { } reader)
+        {
+            return null;
+        }
+
+        var node = reader.RootNode;
+        ErofsInode? inode = null;
+        foreach (var part in path.Split('/', StringSplitOptions.RemoveEmptyEntries).Prepend(""))
+        {
+            if (part.Length > 0)
+            {
+                if (await FindAsync(reader, inode!, part, cancellationToken).ConfigureAwait(false) is not { } found)
+                {
+                    return null;
+                }
+
+                node = found;
+            }
+
+            inode = reader.TryPositionOf(node, out var position) ? await ErofsInode.TryReadAsync(reader, position, cancellationToken).ConfigureAwait(false) : null;
+            if (inode is null)
+            {
+                return null;
+            }
+        }
+
+        if (!inode!.TryLocateFile(reader, maximum, out var places))
+        {
+            return null;
+        }
+
+        using var content = new MemoryStream();
+        foreach (var place in places)
+        {
+            var bytes = new byte[place.Length];
+            if (!await reader.TryReadAsync(place.Offset, bytes, cancellationToken).ConfigureAwait(false))
+            {
+                return null;
+            }
+
+            content.Write(bytes);
+        }
+
+        return content.ToArray();
+    }
+
+    /// <summary>The node of an entry of a directory; null if it has none of this name, or can't be read.</summary>
+    private static async Task<ulong?> FindAsync(ErofsReader reader, ErofsInode directory, string name, CancellationToken cancellationToken)
+    {
+        if (!directory.TryLocateDirectory(reader, out var blocks))
+        {
+            return null;
+        }
+
+        var block = new byte[reader.BlockSize];
+        foreach (var place in blocks)
+        {
+            var untrustedBlock = block.AsMemory(0, (int)place.Length);
+            if (!await reader.TryReadAsync(place.Offset, untrustedBlock, cancellationToken).ConfigureAwait(false)
+                || !ErofsDirectory.TryRead(untrustedBlock.Span, out var entries))
+            {
+                return null;
+            }
+
+            if (entries.FirstOrDefault(entry => entry.Name == name) is { Name: not null } found)
+            {
+                return found.Node;
+            }
+        }
+
+        return null;
     }
 
     /// <summary>One search.</summary>
@@ -147,52 +227,23 @@ public static class ErofsFiles
 
         private async Task<bool> ListAsync(ReadOnlyMemory<byte> untrustedBlock, string path, CancellationToken cancellationToken)
         {
-            // The first entry's name begins where the entries end.
-            var end = untrustedBlock.Length < DirectoryEntrySize ? 0 : NameOffset(0);
-            if (end < DirectoryEntrySize || end > untrustedBlock.Length || end % DirectoryEntrySize != 0)
+            var isWhole = ErofsDirectory.TryRead(untrustedBlock.Span, out var entries);
+            foreach (var entry in entries)
             {
-                return false;
-            }
-
-            for (var at = 0; at < end; at += DirectoryEntrySize)
-            {
-                var first = NameOffset(at);
-                var last = at + DirectoryEntrySize < end ? NameOffset(at + DirectoryEntrySize) : untrustedBlock.Length;
-                if (first < end || first > last || last > untrustedBlock.Length)
-                {
-                    return false;
-                }
-
-                // Behind the last name are zeroes.
-                var name = untrustedBlock[first..last];
-                var zero = name.Span.IndexOf((byte)0);
-                name = zero < 0 ? name : name[..zero];
-                if (name.IsEmpty || name.Span.Contains((byte)'/'))
-                {
-                    return false;
-                }
-
                 if (IsExhausted)
                 {
                     return true;
                 }
 
-                if (!name.Span.SequenceEqual("."u8) && !name.Span.SequenceEqual(".."u8))
-                {
-                    var node = BinaryPrimitives.ReadUInt64LittleEndian(untrustedBlock.Span[at..]);
-                    await EntryAsync(node, untrustedBlock.Span[at + 10], path + Encoding.UTF8.GetString(name.Span), cancellationToken).ConfigureAwait(false);
-                }
+                await EntryAsync(entry.Node, entry.Type, path + entry.Name, cancellationToken).ConfigureAwait(false);
             }
 
-            return true;
-
-            int NameOffset(int entry) => BinaryPrimitives.ReadUInt16LittleEndian(untrustedBlock.Span[(entry + 8)..]);
+            return isWhole;
         }
 
         private async Task EntryAsync(ulong node, byte type, string path, CancellationToken cancellationToken)
         {
-            const byte Directory = 2;
-            if (type != Directory)
+            if (type != ErofsDirectory.Folder)
             {
                 if (await InodeAsync(node, path, cancellationToken).ConfigureAwait(false) is null)
                 {

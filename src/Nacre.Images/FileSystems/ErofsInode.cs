@@ -26,6 +26,7 @@ internal sealed class ErofsInode
 
     private readonly Layout _layout;
     private readonly bool _hasContent;
+    private readonly bool _isFile;
     private readonly uint _place;
 
     private ErofsInode(long position, ReadOnlySpan<byte> bytes)
@@ -36,7 +37,9 @@ internal sealed class ErofsInode
         _place = BinaryPrimitives.ReadUInt32LittleEndian(bytes[16..]);
         var attributes = BinaryPrimitives.ReadUInt16LittleEndian(bytes[2..]);
         Size = isExtended ? BinaryPrimitives.ReadUInt64LittleEndian(bytes[8..]) : BinaryPrimitives.ReadUInt32LittleEndian(bytes[8..]);
-        _hasContent = Size > 0 && (BinaryPrimitives.ReadUInt16LittleEndian(bytes[4..]) >> 12) is 4 or 8 or 10;
+        var type = BinaryPrimitives.ReadUInt16LittleEndian(bytes[4..]) >> 12;
+        _hasContent = Size > 0 && type is 4 or 8 or 10;
+        _isFile = type == 8;
         Metadata = new ByteRange(position, (isExtended ? ExtendedSize : CompactSize) + (attributes == 0 ? 0 : 12 + (4 * (attributes - 1))));
     }
 
@@ -88,6 +91,20 @@ internal sealed class ErofsInode
                 yield return new ByteRange(offset, Math.Min(size, place.End - offset));
             }
         }
+    }
+
+    /// <summary>Where a regular file's content lies, in its order; false if it is none, is larger than <paramref name="maximum"/> bytes, or its blocks
+    /// are not all in one place (compressed, in chunks).</summary>
+    public bool TryLocateFile(ErofsReader reader, long maximum, out IEnumerable<ByteRange> places)
+    {
+        places = [];
+        if (!_isFile || Size > (ulong)maximum || (Size > 0 && _layout is not (Layout.Plain or Layout.Inline)))
+        {
+            return false;
+        }
+
+        places = Size == 0 ? [] : Flat(reader);
+        return true;
     }
 
     /// <summary>Where the content lies, and what says so; null for the rest where that makes no sense or can't be read.</summary>

@@ -57,6 +57,7 @@ public sealed class ReleasePublisher
         await LearnKnownChunksAsync(releases, cancellationToken).ConfigureAwait(false);
         var version = 1 + releases.Where(release => release.Image == image.Name).Select(release => release.Version).DefaultIfEmpty().Max();
         var total = image.Artifacts.Sum(artifact => artifact.Size);
+        var digest = await DigestAsync(image.Artifacts[^1].Path, cancellationToken).ConfigureAwait(false);
         var artifacts = new List<(GoldenArtifact Artifact, List<(int Blocks, UInt128? Chunk)> Chunks)>();
         var run = new Run(this, total, progress);
         foreach (var artifact in image.Artifacts)
@@ -72,10 +73,22 @@ public sealed class ReleasePublisher
         await store.UploadSegmentAsync(indexName, indexBytes, cancellationToken).ConfigureAwait(false);
         uploaded += indexBytes.Length;
         var manifest = new ReleaseManifest(
-            1, image.Name, version, image.Created, image.CommandLine, total, Reference(indexName, indexBytes), segments);
+            1, image.Name, version, image.Created, image.CommandLine, total, Reference(indexName, indexBytes), segments,
+            image.Kind, digest, image.BuiltOn, image.Contents is null ? null : LayerContents.DigestOf(image.Contents));
         var release = await store.PublishReleaseAsync(
-            image.Name, new PublishRelease(Jws.SignClaims(manifest, signingKey, ReleaseManifest.Type), Convert.ToBase64String(releaseKey)), cancellationToken).ConfigureAwait(false);
+            image.Name,
+            new PublishRelease(
+                Jws.SignClaims(manifest, signingKey, ReleaseManifest.Type), Convert.ToBase64String(releaseKey),
+                image.Contents is null ? null : Convert.ToBase64String(LayerContents.Compress(image.Contents))),
+            cancellationToken).ConfigureAwait(false);
         return new PublishResult(release, total, uploaded, run.ReusedBytes);
+    }
+
+    private static async Task<string> DigestAsync(string path, CancellationToken cancellationToken)
+    {
+        var stream = File.OpenRead(path);
+        await using var _ = stream.ConfigureAwait(false);
+        return Convert.ToHexStringLower(await SHA256.HashDataAsync(stream, cancellationToken).ConfigureAwait(false));
     }
 
     private static SegmentReference Reference(string name, byte[] bytes) => new(name, bytes.Length, Convert.ToHexStringLower(SHA256.HashData(bytes)));

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using Nacre.Contracts;
 
 namespace Nacre.Images.Recipes;
 
@@ -18,7 +19,13 @@ public sealed record Recipe
     /// <summary>What the image is for, in the administrator's words.</summary>
     public string Description { get; internal init; } = "";
 
-    /// <summary>The distribution it starts from.</summary>
+    /// <summary>What it makes: a system, or an application layer on top of one.</summary>
+    public ImageKind Kind { get; internal init; }
+
+    /// <summary>Of an application layer: the name of the system image that it is built on.</summary>
+    public string On { get; internal init; } = "";
+
+    /// <summary>The distribution it starts from; of an application layer only the sources, where it has its own.</summary>
     public RecipeBase Base { get; internal init; } = new();
 
     /// <summary>The kernel package and what is added to its command line.</summary>

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using Nacre.Contracts;
 using System.Security.Cryptography;
 using System.Text;
 
@@ -90,6 +91,8 @@ public static class RecipeParser
         private Recipe ReadRecipe(RecipeFields fields)
         {
             var name = fields.Text("name", RecipeSyntax.Slug(), "lower-case letters, digits and hyphens", required: true);
+            var kind = fields.Text("kind", RecipeSyntax.Kind(), "system or application", "system") == "application" ? ImageKind.Application : ImageKind.System;
+            RejectUnfit(fields, kind);
             var services = fields.Map("services");
             var enabled = services?.Words("enable", RecipeSyntax.Unit(), "a systemd unit") ?? [];
             var disabled = services?.Words("disable", RecipeSyntax.Unit(), "a systemd unit") ?? [];
@@ -103,7 +106,9 @@ public static class RecipeParser
             {
                 Name = name,
                 Description = fields.Text("description", null, "text"),
-                Base = ReadBase(fields),
+                Kind = kind,
+                On = kind == ImageKind.Application ? fields.Text("on", RecipeSyntax.Slug(), "the name of the system image that it is built on", required: true) : "",
+                Base = ReadBase(fields, kind),
                 Kernel = ReadKernel(fields),
                 Packages = fields.Words("packages", RecipeSyntax.Package(), "a Debian package name"),
                 Files = ReadFiles(fields),
@@ -119,12 +124,22 @@ public static class RecipeParser
             return recipe with { Sha256 = Convert.ToHexStringLower(hash.GetHashAndReset()) };
         }
 
-        private static RecipeBase ReadBase(RecipeFields fields)
+        /// <summary>What only the other kind can have.</summary>
+        private static void RejectUnfit(RecipeFields fields, ImageKind kind)
+        {
+            string[] unfit = kind == ImageKind.System ? ["on"] : ["kernel", "users", "hostname", "locale", "timezone"];
+            foreach (var key in unfit.Where(fields.Has))
+            {
+                fields.Report(fields.Find(key)!, key, kind == ImageKind.System ? "only an application layer is built on a system (kind: application)" : "an application layer has none: the system has it");
+            }
+        }
+
+        private static RecipeBase ReadBase(RecipeFields fields, ImageKind kind)
         {
             const string expectedSource = "a line such as 'deb https://mirror.example/debian bookworm main' ([signed-by=/path] and [arch=…] allowed)";
             if (fields.Map("base") is not { } inner)
             {
-                if (!fields.Has("base"))
+                if (!fields.Has("base") && kind == ImageKind.System)
                 {
                     fields.Report(fields.Node, "base", "missing; expected a mapping with a suite");
                 }

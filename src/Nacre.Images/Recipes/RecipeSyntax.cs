@@ -8,6 +8,9 @@ internal static partial class RecipeSyntax
     [GeneratedRegex(@"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\z")]
     internal static partial Regex Slug();
 
+    [GeneratedRegex(@"\A(system|application)\z")]
+    internal static partial Regex Kind();
+
     [GeneratedRegex(@"\A[a-z0-9][a-z0-9+.-]{1,99}\z")]
     internal static partial Regex Package();
 

@@ -83,6 +83,23 @@ internal sealed class LivePcFolder
         set => DurableFile.WriteJson(StartedPath, new StartedRelease(value!.Value));
     }
 
+    /// <summary>What the user chose for the next start where packages of theirs can't be carried; null where nothing is chosen.</summary>
+    public UserPackageConflicts? UserPackages
+    {
+        get => DurableFile.ReadJson<ChosenConflicts>(UserPackagesPath)?.Choice;
+        set
+        {
+            if (value is { } choice)
+            {
+                DurableFile.WriteJson(UserPackagesPath, new ChosenConflicts(choice));
+            }
+            else
+            {
+                DurableFile.Delete(UserPackagesPath);
+            }
+        }
+    }
+
     /// <summary>The administrator's orders that were dealt with.</summary>
     public string Orders => Path.Combine(Root, "orders");
 
@@ -104,6 +121,8 @@ internal sealed class LivePcFolder
 
     private string MachinePath => Path.Combine(Sockets, "machine.json");
 
+    private string UserPackagesPath => Path.Combine(Root, "user-packages.json");
+
     private string StartedPath => Path.Combine(Root, "started.json");
 
     private string ManifestPath => Path.Combine(Root, "release.jws");
@@ -116,4 +135,6 @@ internal sealed class LivePcFolder
     }
 
     private sealed record StartedRelease(int Version);
+
+    private sealed record ChosenConflicts(UserPackageConflicts Choice);
 }

@@ -6,6 +6,7 @@ using Nacre.Player.Devices;
 using Nacre.Player.Leases;
 using Nacre.Player.Machines;
 using Nacre.Player.Releases;
+using Nacre.Player.UserPackages;
 using Nacre.Volumes.Releases;
 
 namespace Nacre.Player.LivePcs;
@@ -24,7 +25,11 @@ public sealed record LivePcSummary(string Name, string Image, string? Channel, i
 /// <param name="To">The release that the channel points at.</param>
 /// <param name="Bytes">Bytes to download, or downloaded.</param>
 /// <param name="ReleaseBytes">Stored bytes of the whole new release.</param>
-public sealed record UpdateResult(int? From, int To, long Bytes, long ReleaseBytes);
+public sealed record UpdateResult(int? From, int To, long Bytes, long ReleaseBytes)
+{
+    /// <summary>What becomes of the packages that the user installed; null where nobody could be asked: the LivePC does not run.</summary>
+    public UserPackageFinding? UserPackages { get; init; }
+}
 
 /// <summary>What a person or a script can do with this device's LivePCs.</summary>
 public sealed partial class LivePcPlayer
@@ -186,11 +191,13 @@ public sealed partial class LivePcPlayer
 
     /// <summary>Says what an update would download, then downloads and verifies all of it, and only then makes it the release that starts next.</summary>
     /// <param name="name">The LivePC.</param>
+    /// <param name="userPackages">What is done at the next start with packages of the user's that the new release can't carry.</param>
     /// <param name="planned">Told what will be downloaded before it is.</param>
     /// <param name="progress">Bytes that are still missing.</param>
     /// <param name="cancellationToken">Stops; what was downloaded stays.</param>
     /// <returns>What was done; null where the channel's release is installed and complete already.</returns>
-    public async Task<UpdateResult?> UpdateAsync(string name, Action<UpdateResult> planned, IProgress<long> progress, CancellationToken cancellationToken)
+    /// <exception cref="NacreException">UserPackagesInTheWay: nothing was downloaded, nothing changes; or whatever else kept it from being done.</exception>
+    public async Task<UpdateResult?> UpdateAsync(string name, UserPackageConflicts userPackages, Action<UpdateResult> planned, IProgress<long> progress, CancellationToken cancellationToken)
     {
         using var identity = EnrolledIdentity.Open(paths);
         var folder = new LivePcFolder(paths, name);
@@ -214,6 +221,7 @@ public sealed partial class LivePcPlayer
         }
 
         planned(new UpdateResult(installed, manifest.Version, missing + opener.FetchedBytes, before.TotalBytes));
+        var finding = installed == manifest.Version ? null : await FindUserPackagesAsync(name, reader, userPackages, cancellationToken).ConfigureAwait(false);
         try
         {
             await reader.EnsureAllAsync(new Progress(progress, before.PresentBytes), cancellationToken).ConfigureAwait(false);
@@ -223,8 +231,41 @@ public sealed partial class LivePcPlayer
             throw VolumeErrors.OfRelease(exception);
         }
 
+        folder.UserPackages = finding?.Conflicts.Count > 0 ? userPackages : null;
         folder.InstalledManifest = signed;
-        return new UpdateResult(installed, manifest.Version, reader.Statistics.FetchedBytes + opener.FetchedBytes, before.TotalBytes);
+        return new UpdateResult(installed, manifest.Version, reader.Statistics.FetchedBytes + opener.FetchedBytes, before.TotalBytes) { UserPackages = finding };
+    }
+
+    /// <summary>Asks the running guest what a release means for the user's packages.</summary>
+    /// <returns>What it found; null where it does not run, or merges no packages.</returns>
+    /// <exception cref="NacreException">UserPackagesInTheWay, where the user has not chosen.</exception>
+    private async Task<UserPackageFinding?> FindUserPackagesAsync(string name, ReleaseReader release, UserPackageConflicts choice, CancellationToken cancellationToken)
+    {
+        if ((await StatusAsync(name, cancellationToken).ConfigureAwait(false)).Phase != LivePcPhase.Running)
+        {
+            return null;
+        }
+
+        UserPackageFinding? finding;
+        try
+        {
+            if (await UserPackageCheck.ReadStatusAsync(release, cancellationToken).ConfigureAwait(false) is not { } status)
+            {
+                return null;
+            }
+
+            finding = await UserPackageCheck.AskAsync((words, input, token) => ExecuteAsync(name, words, input, token), status, cancellationToken).ConfigureAwait(false);
+        }
+        catch (Volumes.VolumeException exception)
+        {
+            throw VolumeErrors.OfRelease(exception);
+        }
+
+        return finding is { Conflicts: [_, ..] conflicts } && choice == UserPackageConflicts.Postpone
+            ? throw new NacreException(
+                ErrorCatalogue.UserPackagesInTheWay,
+                $"'{name}' stays as it is: the new release can't carry what you installed\n{string.Concat(conflicts.Select(conflict => $"  {conflict.Package} {conflict.Version}: {conflict.Reason}\n"))}".TrimEnd())
+            : finding;
     }
 
     internal static ReleaseManifest? Installed(LivePcFolder folder, EnrolledIdentity identity) =>

@@ -83,7 +83,7 @@ public sealed partial class LivePcSession
             throw Impossible("it has other memory or processors than are asked for");
         }
 
-        var machine = Machine(record.Accelerator, "", "", "") with { Memory = record.Memory, Processors = record.Processors };
+        var machine = Machine(record.Accelerator, "", "", "", GuestParameters.WithoutFiles) with { Memory = record.Memory, Processors = record.Processors };
         return MachineRecord.ShapeOf(machine) == record.Shape ? (process, record) : throw Impossible("another version of nacre started it");
     }
 

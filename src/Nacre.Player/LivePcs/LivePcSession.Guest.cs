@@ -39,6 +39,7 @@ public sealed partial class LivePcSession
             watching = pause.RunAsync(qmp, ending.Token);
             await WaitForGuestAsync(qemu, record.IsUp).ConfigureAwait(false);
             record.Fresh.ToList().ForEach(folder.SetInUse);
+            folder.UserPackages = null;
             folder.Machine = record with { IsUp = true };
             if (record.IsUp)
             {
@@ -69,7 +70,7 @@ public sealed partial class LivePcSession
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
         var answered = agent!.WaitAsync(ending.Token);
         var (waited, outage) = (Stopwatch.StartNew(), Stopwatch.StartNew());
-        var limit = wasUp ? ReturnLimit : options.StartLimit;
+        var limit = wasUp ? ReturnLimit : options.StartLimit ?? TimeSpan.FromMinutes(policy.HealthMinutes);
         while (!(answered.IsCompletedSuccessfully && pause.IsSettled) && !(wasUp && (waited.Elapsed > limit || stopping.IsCancellationRequested)))
         {
             var tick = Task.Delay(TimeSpan.FromMilliseconds(250), time, CancellationToken.None);

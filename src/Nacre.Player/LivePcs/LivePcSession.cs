@@ -21,8 +21,11 @@ public sealed record SessionOptions
     /// <summary>The guest's processors; null: the host's, at most 4.</summary>
     public int? Processors { get; init; }
 
-    /// <summary>How long the guest may take until its agent answers.</summary>
-    public TimeSpan StartLimit { get; init; } = TimeSpan.FromMinutes(15);
+    /// <summary>How long the guest may take until it is healthy; null: as long as the policy says.</summary>
+    public TimeSpan? StartLimit { get; init; }
+
+    /// <summary>What is done with a package of the user's that the corporate layers can't carry; null: what was chosen at the update, else postpone.</summary>
+    public UserPackageConflicts? UserPackages { get; init; }
 
     /// <summary>Whether the rest of the release is fetched once the guest is up.</summary>
     public bool FetchRest { get; init; } = true;
@@ -55,6 +58,7 @@ public sealed partial class LivePcSession : IDisposable
     private readonly PauseWatch pause;
     private readonly Lock gate = new();
     private LivePcStatus status; // changed under the gate
+    private LayerPolicy policy = LayerPolicy.Default; // the lease's
     private ReleaseReader? reader;
     private ReleaseOpener? opener;
 
@@ -152,7 +156,8 @@ public sealed partial class LivePcSession : IDisposable
                 commandLine += $" nacre.fresh={string.Join(',', fresh)}";
             }
 
-            var machine = Machine(accelerator, kernel.Path, initramfs.Path, commandLine);
+            using var parameters = new GuestParameters(policy, [$"{status.Image} {status.Version}"], options.UserPackages ?? folder.UserPackages ?? UserPackageConflicts.Postpone);
+            var machine = Machine(accelerator, kernel.Path, initramfs.Path, commandLine, parameters.Paths);
             await using var qemu = Qemu.Start(machine);
             var record = new MachineRecord
             {
@@ -186,13 +191,17 @@ public sealed partial class LivePcSession : IDisposable
         return lease;
     }
 
-    private void Note(OpenedLease lease, int version) => Change(now => now with
+    private void Note(OpenedLease lease, int version)
     {
-        Image = lease.Claims.Image,
-        Version = version,
-        Offline = lease.OfflineBecause is not null,
-        LeaseEnds = lease.Ends,
-    });
+        policy = lease.Claims.Policy ?? LayerPolicy.Default;
+        Change(now => now with
+        {
+            Image = lease.Claims.Image,
+            Version = version,
+            Offline = lease.OfflineBecause is not null,
+            LeaseEnds = lease.Ends,
+        });
+    }
 
     private async Task<(MemoryFile Kernel, MemoryFile Initramfs, string CommandLine)> OpenReleaseAsync(OpenedLease lease, SegmentCache cache, NacreClient client)
     {
@@ -245,7 +254,7 @@ public sealed partial class LivePcSession : IDisposable
         Change(now => now with { AcceptedOlder = anchors.Accepted });
     }
 
-    private MachineOptions Machine(string accelerator, string kernel, string initramfs, string commandLine)
+    private MachineOptions Machine(string accelerator, string kernel, string initramfs, string commandLine, IReadOnlyList<(string Name, string Path)> parameters)
     {
         var host = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (1024 * 1024);
         return new MachineOptions
@@ -262,6 +271,7 @@ public sealed partial class LivePcSession : IDisposable
                 new GuestDisk("nacre-scratch", Scratch, IsReadOnly: false),
                 .. UserLayers.Select(layer => new GuestDisk($"nacre-{layer.Layer}", layer.Layer, IsReadOnly: false)),
             ],
+            Parameters = parameters,
             Memory = options.Memory ?? (int)Math.Clamp(host / 2, 1024, 4096),
             Processors = options.Processors ?? Math.Min(4, Environment.ProcessorCount),
             Sockets = folder.Sockets,

@@ -35,7 +35,10 @@ internal sealed record MachineRecord
 
     public static string DigestOf(string signedManifest) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(signedManifest)));
 
-    /// <summary>The digest of a machine, whatever its release.</summary>
+    /// <summary>The digest of a machine, whatever its release and what its parameters say: those are the guest's, read once when it starts.</summary>
     public static string ShapeOf(MachineOptions options) => Convert.ToHexStringLower(SHA256.HashData(
-        Encoding.UTF8.GetBytes(string.Join('\0', Qemu.Arguments(options with { Kernel = "", Initramfs = "", CommandLine = "" })))));
+        Encoding.UTF8.GetBytes(string.Join('\0', Qemu.Arguments(options with
+        {
+            Kernel = "", Initramfs = "", CommandLine = "", Parameters = [.. options.Parameters.Select(parameter => (parameter.Name, ""))],
+        })))));
 }

@@ -28,6 +28,9 @@ internal sealed record MachineOptions
 
     public required IReadOnlyList<GuestDisk> Disks { get; init; }
 
+    /// <summary>What the guest finds below <c>/sys/firmware/qemu_fw_cfg/by_name/opt/nacre</c>: names, and the files that hold it.</summary>
+    public required IReadOnlyList<(string Name, string Path)> Parameters { get; init; }
+
     /// <summary>MiB.</summary>
     public required int Memory { get; init; }
 
@@ -183,6 +186,11 @@ internal sealed class Qemu : IAsyncDisposable
             "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
             "-object", "iothread,id=disks",
         ];
+        foreach (var (name, path) in options.Parameters)
+        {
+            arguments.AddRange(["-fw_cfg", $"name=opt/nacre/{name},file={Path(path)}"]);
+        }
+
         foreach (var disk in options.Disks)
         {
             arguments.AddRange(DiskArguments(disk, options.NbdSocket));

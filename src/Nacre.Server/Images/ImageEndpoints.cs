@@ -4,8 +4,8 @@ namespace Nacre.Server;
 
 internal static class ImageEndpoints
 {
-    /// <summary>A signed manifest with the most segments fits.</summary>
-    private const long LargestPublication = Jws.MaximumLength + (64 * 1024);
+    /// <summary>A signed manifest with the most segments fits, and the contents of an application layer of some 100,000 files.</summary>
+    private const long LargestPublication = Jws.MaximumLength + (16 * 1024 * 1024);
 
     public static void Map(Groups groups)
     {

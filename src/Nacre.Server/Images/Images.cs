@@ -10,6 +10,8 @@ internal sealed class ImageRow
     public required string Name { get; init; }
 
     public required int LatestVersion { get; set; }
+
+    public required ImageKind Kind { get; init; }
 }
 
 internal sealed class ReleaseRow
@@ -31,6 +33,12 @@ internal sealed class ReleaseRow
 
     public required byte[] Key { get; init; }
 
+    /// <summary>SHA-256 of the file system, hexadecimal.</summary>
+    public required string? Digest { get; init; }
+
+    /// <summary>Of an application layer: the digest of the system that it was built on.</summary>
+    public required string? BuiltOn { get; init; }
+
     public static byte[] ProtectKey(SecretBox secrets, byte[] key, string image, int version) => secrets.Protect(key, Whose(image, version));
 
     public byte[] RevealKey(SecretBox secrets) => secrets.Reveal(Key, Whose(Image, Version));
@@ -40,6 +48,17 @@ internal sealed class ReleaseRow
         [.. channels.Where(row => row.Image == Image && row.Version == Version).Select(row => row.Name).Order(StringComparer.Ordinal)], Manifest);
 
     private static string[] Whose(string image, int version) => ["release-key", image, version.ToString(CultureInfo.InvariantCulture)];
+}
+
+/// <summary>What a release of an application layer holds.</summary>
+internal sealed class ContentsRow
+{
+    public required string Image { get; init; }
+
+    public required int Version { get; init; }
+
+    /// <summary>A <see cref="LayerContents"/>, compressed.</summary>
+    public required byte[] Contents { get; init; }
 }
 
 internal sealed class ChannelRow
@@ -64,6 +83,11 @@ internal static class ImageErrors
     public static Failure VersionTaken(int version) => new(ErrorCatalogue.Immutable, string.Create(CultureInfo.InvariantCulture, $"version {version} is published already, with other contents"));
 
     public static Failure NotAuthentic(string detail) => new(ErrorCatalogue.ReleaseNotAuthentic, detail);
+
+    public static Failure OtherKind(string image, ImageKind kind) =>
+        new(ErrorCatalogue.Immutable, $"the releases of '{image}' are {(kind == ImageKind.System ? "systems" : "application layers")}, and this is none: publish it under another name");
+
+    public static Failure ContentsWrong { get; } = new(ErrorCatalogue.RequestInvalid, "'contents' must be the contents that the manifest of an application layer names, and absent for a system");
 
     public static Failure SegmentsMissing(int count, string first) =>
         new(ErrorCatalogue.SegmentsMissing, string.Create(CultureInfo.InvariantCulture, $"the store lacks {count} of the release's segments or has others under their names, for one {first}"));
@@ -103,7 +127,12 @@ internal sealed class Images(NacreDatabase database, Segments segments, AuditTra
             return wrong;
         }
 
-        return await PublishAsync(manifest, SHA256.HashData(payload), untrusted.Manifest, releaseKey, cancellationToken);
+        if (!TryReadContents(manifest, untrusted.Contents, out var contents))
+        {
+            return ImageErrors.ContentsWrong;
+        }
+
+        return await PublishAsync(manifest, SHA256.HashData(payload), untrusted.Manifest, releaseKey, contents, cancellationToken);
     }
 
     public async Task<IReadOnlyList<Image>> ListAsync(CancellationToken cancellationToken)
@@ -174,11 +203,16 @@ internal sealed class Images(NacreDatabase database, Segments segments, AuditTra
     }
 
     private async Task<Result<Stored<Release>>> PublishAsync(
-        ReleaseManifest manifest, byte[] hash, string compact, byte[] releaseKey, CancellationToken cancellationToken)
+        ReleaseManifest manifest, byte[] hash, string compact, byte[] releaseKey, byte[]? contents, CancellationToken cancellationToken)
     {
         await using var transaction = await database.BeginWriteAsync(cancellationToken);
         var image = await database.Images.SingleOrDefaultAsync(row => row.Name == manifest.Image, cancellationToken);
         var latest = image?.LatestVersion ?? 0;
+        if (image is not null && image.Kind != manifest.Kind)
+        {
+            return ImageErrors.OtherKind(image.Name, image.Kind);
+        }
+
         if (manifest.Version <= latest)
         {
             return await CompareAsync(manifest, hash, releaseKey, cancellationToken);
@@ -199,7 +233,7 @@ internal sealed class Images(NacreDatabase database, Segments segments, AuditTra
 
         if (image is null)
         {
-            image = new ImageRow { Name = manifest.Image, LatestVersion = 0 };
+            image = new ImageRow { Name = manifest.Image, LatestVersion = 0, Kind = manifest.Kind };
             database.Images.Add(image);
         }
 
@@ -214,8 +248,15 @@ internal sealed class Images(NacreDatabase database, Segments segments, AuditTra
             Manifest = compact,
             ManifestHash = hash,
             Key = ReleaseRow.ProtectKey(secrets, releaseKey, manifest.Image, manifest.Version),
+            Digest = manifest.Digest,
+            BuiltOn = manifest.BuiltOn,
         };
         database.Releases.Add(release);
+        if (contents is not null)
+        {
+            database.Contents.Add(new ContentsRow { Image = manifest.Image, Version = manifest.Version, Contents = contents });
+        }
+
         await audit.AppendAsync(
             Roles.Administrator, "release.publish", string.Create(CultureInfo.InvariantCulture, $"{manifest.Image}/{manifest.Version}"), "manifest sha256 " + Text.Hex(hash), cancellationToken);
         await transaction.CommitAsync(cancellationToken);
@@ -235,8 +276,37 @@ internal sealed class Images(NacreDatabase database, Segments segments, AuditTra
         return new Stored<Release>(existing.ToContract(channels), IsNew: false);
     }
 
+    /// <summary>An application layer says what it holds, and the manifest signs it.</summary>
+    private static bool TryReadContents(ReleaseManifest manifest, string? untrusted, out byte[]? contents)
+    {
+        contents = null;
+        if (manifest.Kind == ImageKind.System)
+        {
+            return untrusted is null;
+        }
+
+        var bytes = new byte[(untrusted?.Length ?? 0) * 3 / 4];
+        if (untrusted is null || !Convert.TryFromBase64String(untrusted, bytes, out var length) || LayerContents.TryExpand(bytes[..length]) is not { } json
+            || LayerContents.DigestOf(json) != manifest.Contents)
+        {
+            return false;
+        }
+
+        try
+        {
+            LayerContents.FromJson(json);
+        }
+        catch (System.Text.Json.JsonException)
+        {
+            return false;
+        }
+
+        contents = bytes[..length];
+        return true;
+    }
+
     private static Image ToContract(ImageRow image, IEnumerable<ChannelRow> channels) =>
-        new(image.Name, image.LatestVersion, channels.OrderBy(row => row.Name, StringComparer.Ordinal).ToDictionary(row => row.Name, row => row.Version));
+        new(image.Name, image.LatestVersion, channels.OrderBy(row => row.Name, StringComparer.Ordinal).ToDictionary(row => row.Name, row => row.Version), image.Kind);
 
     private static string Named(string untrusted) => Names.IsValid(untrusted) ? untrusted : "?";
 }

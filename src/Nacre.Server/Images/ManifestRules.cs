@@ -26,6 +26,11 @@ internal static class ManifestRules
             { Size: < 0 or > LargestSize } => "'size' is out of range",
             { CommandLine: null or { Length: > LongestCommandLine } } => "'commandLine' is missing or too long",
             _ when !Text.IsPrintable(manifest.CommandLine) => "'commandLine' has control characters",
+            _ when !Enum.IsDefined(manifest.Kind) => "'kind' is none",
+            { Digest: { } digest } when !Text.IsSha256(digest) => "'digest' is none",
+            { Kind: ImageKind.System, BuiltOn: not null } or { Kind: ImageKind.System, Contents: not null } => "a system has no 'builtOn' and no 'contents'",
+            { Kind: ImageKind.Application } when !Text.IsSha256(manifest.Digest) || !Text.IsSha256(manifest.BuiltOn) || !Text.IsSha256(manifest.Contents) =>
+                "an application layer has 'digest', 'builtOn' and 'contents'",
             { Segments: null or { Count: > MostSegments } } => "'segments' is missing or has too many",
             _ when !IsSane(manifest.Index, maxSegmentBytes) => "'index' is not a segment",
             _ when !manifest.Segments.All(segment => IsSane(segment, maxSegmentBytes)) => "one of 'segments' is not a segment",

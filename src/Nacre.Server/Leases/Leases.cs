@@ -48,9 +48,9 @@ internal static class LeaseErrors
 }
 
 internal sealed class Leases(
-    NacreDatabase database, AuditTrail audit, Anchors anchors, SecretBox secrets, LeaseSigner signer, ServerOptions options, TimeProvider time)
+    NacreDatabase database, AuditTrail audit, Anchors anchors, Layers layers, SecretBox secrets, LeaseSigner signer, ServerOptions options, TimeProvider time)
 {
-    private const int LongestNonce = 64;
+    private const int LongestNonce = 64, MostKept = 64;
 
     public async Task<IReadOnlyList<EntitledLivePc>> ListAsync(string deviceId, CancellationToken cancellationToken)
     {
@@ -75,6 +75,12 @@ internal sealed class Leases(
         if (untrusted.Nonce is { } nonce && !Text.IsLabel(nonce, LongestNonce))
         {
             return LeaseErrors.NonceInvalid;
+        }
+
+        var kept = untrusted.Kept ?? [];
+        if (kept.Count > MostKept || kept.Any(release => release is null))
+        {
+            return new Failure(ErrorCatalogue.RequestInvalid, $"'kept' must have at most {MostKept} releases");
         }
 
         await using var transaction = await database.BeginWriteAsync(cancellationToken);
@@ -107,6 +113,12 @@ internal sealed class Leases(
         }
 
         releases.RemoveAll(row => row.Version != channel.Version && row.Version != installed);
+        var stacked = await CoverLayersAsync(livePc, new ReleaseName(livePc.Image, channel.Version), kept, releases, cancellationToken);
+        if (stacked.Failure is { } missing)
+        {
+            return missing;
+        }
+
         var known = await anchors.StateAsync(device.Id, livePc.Name, untrusted.Anchors, cancellationToken);
         if (known.Failure is { } failure)
         {
@@ -116,10 +128,42 @@ internal sealed class Leases(
         var now = DateTimeOffset.FromUnixTimeSeconds(time.GetUtcNow().ToUnixTimeSeconds());
         var claims = new LeaseClaims(
             device.Id, device.User, livePc.Name, livePc.Image, channel.Version, installed, now.ToUnixTimeSeconds(), (now + options.LeaseDuration).ToUnixTimeSeconds(),
-            untrusted.Nonce, known.Value);
+            untrusted.Nonce, known.Value, livePc.LayerPolicy, stacked.Value.Layers, stacked.Value.Kept);
         var grant = await GrantAsync(device, claims, releases, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         return grant;
+    }
+
+    /// <summary>Adds the releases of the application layers, and those that the device may go back to: what the LivePC has no more is not given, nor what a
+    /// channel was moved back behind.</summary>
+    private async Task<Result<(IReadOnlyList<ReleaseName> Layers, IReadOnlyList<ReleaseName> Kept)>> CoverLayersAsync(
+        LivePcRow livePc, ReleaseName system, IReadOnlyList<ReleaseName> untrustedKept, List<ReleaseRow> releases, CancellationToken cancellationToken)
+    {
+        var stack = new List<ReleaseName> { system };
+        foreach (var layer in await layers.ListAsync(livePc.Name, cancellationToken))
+        {
+            if (await layers.FindReleaseAsync(layer.Image, layer.Channel, cancellationToken) is not { } found)
+            {
+                return LeaseErrors.ChannelEmpty(layer.Image, layer.Channel);
+            }
+
+            stack.Add(found);
+        }
+
+        var kept = untrustedKept.Distinct().Where(one => one.Version >= 1 && stack.Any(offered => offered.Image == one.Image && offered.Version >= one.Version)).ToList();
+        foreach (var name in stack.Concat(kept).Where(name => releases.All(row => row.Image != name.Image || row.Version != name.Version)).Distinct().ToList())
+        {
+            if (await database.Releases.AsNoTracking().SingleOrDefaultAsync(row => row.Image == name.Image && row.Version == name.Version, cancellationToken) is { } release)
+            {
+                releases.Add(release);
+            }
+            else
+            {
+                kept.Remove(name);
+            }
+        }
+
+        return ((IReadOnlyList<ReleaseName>)stack[1..], (IReadOnlyList<ReleaseName>)kept);
     }
 
     /// <summary>Takes what the device says of its layers, and answers with what is known of them.</summary>
@@ -160,7 +204,7 @@ internal sealed class Leases(
         var expires = DateTimeOffset.FromUnixTimeSeconds(claims.Exp);
         var share = await ShareAsync(device.Id, claims.LivePc, cancellationToken);
         var keys = new LeaseKeys(Convert.ToBase64String(share), releases.ToDictionary(
-            row => row.Version.ToString(System.Globalization.CultureInfo.InvariantCulture), row => Convert.ToBase64String(row.RevealKey(secrets))));
+            row => LeaseKeys.KeyOf(new ReleaseName(row.Image, row.Version), claims.Image), row => Convert.ToBase64String(row.RevealKey(secrets))));
         database.Leases.Add(new LeaseRow
         {
             Id = Text.RandomId(),
@@ -171,7 +215,7 @@ internal sealed class Leases(
             IssuedAt = DateTimeOffset.FromUnixTimeSeconds(claims.Iat),
             ExpiresAt = expires,
         });
-        await audit.AppendAsync("device:" + device.Id, "lease.grant", claims.LivePc, $"version {claims.Version} until {expires:u}", cancellationToken);
+        await audit.AppendAsync("device:" + device.Id, "lease.grant", claims.LivePc, $"version {claims.Version}{string.Concat((claims.Layers ?? []).Select(layer => $" with {layer}"))} until {expires:u}", cancellationToken);
         return new LeaseGrant(
             signer.Sign(claims), releases.ConvertAll(row => row.Manifest), Encrypt(keys, device.PublicKey), await SigningKey.FindAsync(database, cancellationToken));
     }

@@ -10,6 +10,11 @@ internal sealed class LivePcRow
     public required string Image { get; init; }
 
     public required string Channel { get; init; }
+
+    /// <summary>A <see cref="LayerPolicy"/> as JSON; null: the default's.</summary>
+    public string? Policy { get; set; }
+
+    public LayerPolicy LayerPolicy => Policy is null ? LayerPolicy.Default : LayerPolicy.Parse(System.Text.Encoding.UTF8.GetBytes(Policy));
 }
 
 internal sealed class EntitlementRow
@@ -22,6 +27,8 @@ internal sealed class EntitlementRow
 internal static class LivePcErrors
 {
     public static Failure Exists(string name) => new(ErrorCatalogue.AlreadyExists, $"there is a LivePC '{name}' already");
+
+    public static Failure NotASystem(string image) => new(ErrorCatalogue.RequestInvalid, $"'{image}' is an application layer, and a LivePC runs a system: add it with 'nacre livepc layers'");
 
     public static Failure NoLivePc { get; } = new(ErrorCatalogue.NotFound, "there is no such LivePC");
 }
@@ -47,9 +54,14 @@ internal sealed class LivePcs(NacreDatabase database, AuditTrail audit)
             return LivePcErrors.Exists(untrusted.Name);
         }
 
-        if (!await database.Images.AnyAsync(row => row.Name == untrusted.Image, cancellationToken))
+        if (await database.Images.AsNoTracking().SingleOrDefaultAsync(row => row.Name == untrusted.Image, cancellationToken) is not { } image)
         {
             return ImageErrors.NoImage(untrusted.Image);
+        }
+
+        if (image.Kind != ImageKind.System)
+        {
+            return LivePcErrors.NotASystem(untrusted.Image);
         }
 
         database.LivePcs.Add(new LivePcRow { Name = untrusted.Name, Image = untrusted.Image, Channel = channel });
@@ -63,6 +75,31 @@ internal sealed class LivePcs(NacreDatabase database, AuditTrail audit)
         var users = (await database.Entitlements.AsNoTracking().OrderBy(row => row.User).ToListAsync(cancellationToken)).ToLookup(row => row.LivePc, row => row.User);
         return (await database.LivePcs.AsNoTracking().OrderBy(row => row.Name).ToListAsync(cancellationToken))
             .ConvertAll(row => new LivePc(row.Name, row.Image, row.Channel, [.. users[row.Name]]));
+    }
+
+    public async Task<Result<LayerPolicy>> GetPolicyAsync(string untrustedName, CancellationToken cancellationToken) =>
+        await database.LivePcs.AsNoTracking().SingleOrDefaultAsync(row => row.Name == untrustedName, cancellationToken) is { } row
+            ? row.LayerPolicy
+            : LivePcErrors.NoLivePc;
+
+    /// <summary>Sets the policy. The next lease says it.</summary>
+    public async Task<Result<LayerPolicy>> PutPolicyAsync(string untrustedName, LayerPolicy policy, CancellationToken cancellationToken)
+    {
+        await using var transaction = await database.BeginWriteAsync(cancellationToken);
+        if (await database.LivePcs.SingleOrDefaultAsync(row => row.Name == untrustedName, cancellationToken) is not { } livePc)
+        {
+            return LivePcErrors.NoLivePc;
+        }
+
+        var json = System.Text.Json.JsonSerializer.Serialize(policy, ContractJson.Options);
+        if (livePc.Policy != json)
+        {
+            livePc.Policy = json;
+            await audit.AppendAsync(Roles.Administrator, "livepc.policy", livePc.Name, json, cancellationToken);
+            await transaction.CommitAsync(cancellationToken);
+        }
+
+        return policy;
     }
 
     /// <summary>Gives or takes an entitlement. Doing it again changes nothing.</summary>
@@ -112,6 +149,22 @@ internal static class LivePcEndpoints
             .Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NameInvalid, ErrorCatalogue.AlreadyExists, ErrorCatalogue.NotFound);
         group.MapGet("/livepcs", (LivePcs livePcs, CancellationToken cancellationToken) => livePcs.ListAsync(cancellationToken))
             .WithName("ListLivePcs").WithSummary("All LivePCs and who is entitled to them.");
+        group.MapGet("/livepcs/{name}/layers", async (string name, Layers layers, CancellationToken cancellationToken) =>
+                (await layers.GetAsync(name, cancellationToken)).ToHttp(TypedResults.Ok))
+            .WithName("GetLayers").WithSummary("What a LivePC is stacked of, with the paths that several layers bring and the winner of each.")
+            .Produces<LivePcLayers>().Fails(ErrorCatalogue.NotFound);
+        group.MapPut("/livepcs/{name}/layers", async (string name, PutLayers body, Layers layers, CancellationToken cancellationToken) =>
+                (await layers.PutAsync(name, body, cancellationToken)).ToHttp(TypedResults.Ok))
+            .WithName("PutLayers").WithSummary("Sets the application layers of a LivePC, lowest first. Devices take them with their next update.")
+            .Produces<LivePcLayers>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound, ErrorCatalogue.ChannelEmpty, ErrorCatalogue.LayersIncompatible);
+        group.MapGet("/livepcs/{name}/policy", async (string name, LivePcs livePcs, CancellationToken cancellationToken) =>
+                (await livePcs.GetPolicyAsync(name, cancellationToken)).ToHttp(TypedResults.Ok))
+            .WithName("GetLayerPolicy").WithSummary("What is decided about a LivePC's layers.")
+            .Produces<LayerPolicy>().Fails(ErrorCatalogue.NotFound);
+        group.MapPut("/livepcs/{name}/policy", async (string name, LayerPolicy body, LivePcs livePcs, CancellationToken cancellationToken) =>
+                (await livePcs.PutPolicyAsync(name, body, cancellationToken)).ToHttp(TypedResults.Ok))
+            .WithName("PutLayerPolicy").WithSummary("Decides about a LivePC's layers; what is left out is the default's. Devices learn it with their next lease.")
+            .Produces<LayerPolicy>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound);
         group.MapPut("/livepcs/{name}/entitlements/{user}", async (string name, string user, LivePcs livePcs, CancellationToken cancellationToken) =>
                 (await livePcs.EntitleAsync(name, user, entitled: true, cancellationToken)).ToHttp(_ => TypedResults.NoContent()))
             .WithName("Entitle").WithSummary("Entitles a user to a LivePC.")

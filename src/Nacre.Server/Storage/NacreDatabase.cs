@@ -22,9 +22,15 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
 
     public DbSet<ReleaseRow> Releases => Set<ReleaseRow>();
 
+    public DbSet<ContentsRow> Contents => Set<ContentsRow>();
+
     public DbSet<ChannelRow> Channels => Set<ChannelRow>();
 
     public DbSet<LivePcRow> LivePcs => Set<LivePcRow>();
+
+    public DbSet<LivePcLayerRow> LivePcLayers => Set<LivePcLayerRow>();
+
+    public DbSet<ReportRow> Reports => Set<ReportRow>();
 
     public DbSet<EntitlementRow> Entitlements => Set<EntitlementRow>();
 
@@ -66,6 +72,11 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
             entity.ToTable("Releases").HasKey(row => new { row.Image, row.Version });
             entity.HasOne<ImageRow>().WithMany().HasForeignKey(row => row.Image).OnDelete(DeleteBehavior.Restrict);
         });
+        modelBuilder.Entity<ContentsRow>(entity =>
+        {
+            entity.ToTable("Contents").HasKey(row => new { row.Image, row.Version });
+            entity.HasOne<ReleaseRow>().WithMany().HasForeignKey(row => new { row.Image, row.Version }).OnDelete(DeleteBehavior.Restrict);
+        });
         modelBuilder.Entity<ChannelRow>(entity =>
         {
             entity.ToTable("Channels").HasKey(row => new { row.Image, row.Name });
@@ -75,6 +86,18 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
         {
             entity.ToTable("LivePcs").HasKey(row => row.Name);
             entity.HasOne<ImageRow>().WithMany().HasForeignKey(row => row.Image).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<LivePcLayerRow>(entity =>
+        {
+            entity.ToTable("LivePcLayers").HasKey(row => new { row.LivePc, row.Position });
+            entity.HasOne<LivePcRow>().WithMany().HasForeignKey(row => row.LivePc).OnDelete(DeleteBehavior.Restrict);
+            entity.HasOne<ImageRow>().WithMany().HasForeignKey(row => row.Image).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<ReportRow>(entity =>
+        {
+            entity.ToTable("Reports").HasKey(row => new { row.DeviceId, row.Id });
+            entity.HasOne<DeviceRow>().WithMany().HasForeignKey(row => row.DeviceId).OnDelete(DeleteBehavior.Restrict);
+            entity.HasOne<LivePcRow>().WithMany().HasForeignKey(row => row.LivePc).OnDelete(DeleteBehavior.Restrict);
         });
         modelBuilder.Entity<EntitlementRow>(entity =>
         {

@@ -14,7 +14,7 @@ internal sealed class DirectoryStorage : IVolumeStorage
         _directory = NativeFile.Open(path, NativeFile.ReadOnly);
     }
 
-    /// <summary>Creates the folder, readable by its owner only, and makes its name durable. An existing empty folder is taken.</summary>
+    /// <summary>Creates the folder, readable by its owner only, and makes its name durable. An existing folder is taken if it holds no other.</summary>
     public static DirectoryStorage CreateFolder(string path)
     {
         try
@@ -26,6 +26,11 @@ internal sealed class DirectoryStorage : IVolumeStorage
             }
 
             Directory.CreateDirectory(full, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+            if (Directory.EnumerateDirectories(full).Any())
+            {
+                throw new VolumeException(VolumeErrorKind.Corrupt, "the folder for the new volume is not empty: it holds a folder");
+            }
+
             if (Path.GetDirectoryName(full) is { } parent)
             {
                 using var handle = NativeFile.Open(parent, NativeFile.ReadOnly);

@@ -52,6 +52,41 @@ public sealed partial class ErofsFilesTests : IDisposable
     }
 
     [Theory]
+    [InlineData("-Enoinline_data")]
+    [InlineData("-Eforce-inode-extended", "-x1000000")]
+    [InlineData("-Eforce-inode-compact")]
+    public async Task A_file_is_read_by_its_path(params string[] options)
+    {
+        var (image, contents) = await MakeAsync(options);
+        foreach (var (path, content) in contents)
+        {
+            Assert.Equal(content, await ReadAsync(image, path));
+        }
+
+        Assert.Empty((await ReadAsync(image, "/many/file-0123"))!);
+        foreach (var path in new[] { "/nothing", "/usr", "/", "/big/below", "/link", "/usr/share/../share/a" })
+        {
+            Assert.Null(await ReadAsync(image, path));
+        }
+
+        Assert.Null(await ErofsFiles.ReadAsync(new BytesDevice(image), "/big", contents["/big"].Length - 1, TestContext.Current.CancellationToken));
+
+        // Damaged anywhere, it is the content, something else of that length or nothing; never an exception.
+        var random = new Random(1);
+        for (var i = 0; i < 300; i++)
+        {
+            var damaged = (byte[])image.Clone();
+            for (var at = 0; at < 64; at++)
+            {
+                damaged[random.Next(damaged.Length)] = (byte)random.Next(256);
+                damaged[1024 + random.Next(7168)] = (byte)random.Next(256);
+            }
+
+            _ = await ReadAsync(damaged, "/usr/share/a");
+        }
+    }
+
+    [Theory]
     [InlineData("-zlz4")]
     [InlineData("-zlz4", "-C65536")]
     [InlineData("-zlz4hc", "-Elegacy-compress")]
@@ -219,6 +254,8 @@ public sealed partial class ErofsFilesTests : IDisposable
 
         static bool IsText(string path) => path is "/text" or "/lines";
     }
+
+    private static Task<byte[]?> ReadAsync(byte[] image, string path) => ErofsFiles.ReadAsync(new BytesDevice(image), path, 1 << 24, TestContext.Current.CancellationToken);
 
     private async Task WriteAsync(string path, byte[] content)
     {

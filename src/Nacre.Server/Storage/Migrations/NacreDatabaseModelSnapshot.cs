@@ -95,6 +95,23 @@ namespace Nacre.Server.Storage.Migrations
                     b.ToTable("Channels", (string)null);
                 });
 
+            modelBuilder.Entity("Nacre.Server.ContentsRow", b =>
+                {
+                    b.Property<string>("Image")
+                        .HasColumnType("TEXT");
+
+                    b.Property<int>("Version")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<byte[]>("Contents")
+                        .IsRequired()
+                        .HasColumnType("BLOB");
+
+                    b.HasKey("Image", "Version");
+
+                    b.ToTable("Contents", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.DeviceRow", b =>
                 {
                     b.Property<string>("Id")
@@ -189,6 +206,9 @@ namespace Nacre.Server.Storage.Migrations
                     b.Property<string>("Name")
                         .HasColumnType("TEXT");
 
+                    b.Property<int>("Kind")
+                        .HasColumnType("INTEGER");
+
                     b.Property<int>("LatestVersion")
                         .HasColumnType("INTEGER");
 
@@ -229,6 +249,29 @@ namespace Nacre.Server.Storage.Migrations
                     b.ToTable("Leases", (string)null);
                 });
 
+            modelBuilder.Entity("Nacre.Server.LivePcLayerRow", b =>
+                {
+                    b.Property<string>("LivePc")
+                        .HasColumnType("TEXT");
+
+                    b.Property<int>("Position")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Channel")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Image")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("LivePc", "Position");
+
+                    b.HasIndex("Image");
+
+                    b.ToTable("LivePcLayers", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.LivePcRow", b =>
                 {
                     b.Property<string>("Name")
@@ -240,6 +283,9 @@ namespace Nacre.Server.Storage.Migrations
 
                     b.Property<string>("Image")
                         .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Policy")
                         .HasColumnType("TEXT");
 
                     b.HasKey("Name");
@@ -303,6 +349,12 @@ namespace Nacre.Server.Storage.Migrations
                     b.Property<int>("Version")
                         .HasColumnType("INTEGER");
 
+                    b.Property<string>("BuiltOn")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Digest")
+                        .HasColumnType("TEXT");
+
                     b.Property<byte[]>("Key")
                         .IsRequired()
                         .HasColumnType("BLOB");
@@ -327,6 +379,32 @@ namespace Nacre.Server.Storage.Migrations
                     b.HasKey("Image", "Version");
 
                     b.ToTable("Releases", (string)null);
+                });
+
+            modelBuilder.Entity("Nacre.Server.ReportRow", b =>
+                {
+                    b.Property<string>("DeviceId")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Id")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("LivePc")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("ReceivedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Report")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("DeviceId", "Id");
+
+                    b.HasIndex("LivePc");
+
+                    b.ToTable("Reports", (string)null);
                 });
 
             modelBuilder.Entity("Nacre.Server.SegmentRow", b =>
@@ -420,6 +498,15 @@ namespace Nacre.Server.Storage.Migrations
                         .IsRequired();
                 });
 
+            modelBuilder.Entity("Nacre.Server.ContentsRow", b =>
+                {
+                    b.HasOne("Nacre.Server.ReleaseRow", null)
+                        .WithMany()
+                        .HasForeignKey("Image", "Version")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+                });
+
             modelBuilder.Entity("Nacre.Server.DeviceRow", b =>
                 {
                     b.HasOne("Nacre.Server.UserRow", null)
@@ -462,6 +549,21 @@ namespace Nacre.Server.Storage.Migrations
                         .IsRequired();
                 });
 
+            modelBuilder.Entity("Nacre.Server.LivePcLayerRow", b =>
+                {
+                    b.HasOne("Nacre.Server.ImageRow", null)
+                        .WithMany()
+                        .HasForeignKey("Image")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+
+                    b.HasOne("Nacre.Server.LivePcRow", null)
+                        .WithMany()
+                        .HasForeignKey("LivePc")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+                });
+
             modelBuilder.Entity("Nacre.Server.LivePcRow", b =>
                 {
                     b.HasOne("Nacre.Server.ImageRow", null)
@@ -491,6 +593,21 @@ namespace Nacre.Server.Storage.Migrations
                     b.HasOne("Nacre.Server.ImageRow", null)
                         .WithMany()
                         .HasForeignKey("Image")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+                });
+
+            modelBuilder.Entity("Nacre.Server.ReportRow", b =>
+                {
+                    b.HasOne("Nacre.Server.DeviceRow", null)
+                        .WithMany()
+                        .HasForeignKey("DeviceId")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+
+                    b.HasOne("Nacre.Server.LivePcRow", null)
+                        .WithMany()
+                        .HasForeignKey("LivePc")
                         .OnDelete(DeleteBehavior.Restrict)
                         .IsRequired();
                 });

@@ -11,8 +11,8 @@ using Nacre.Server;
 namespace Nacre.Server.Storage.Migrations
 {
     [DbContext(typeof(NacreDatabase))]
-    [Migration("20261125042114_Orders")]
-    partial class Orders
+    [Migration("20261125041951_Layers")]
+    partial class Layers
     {
         /// <inheritdoc />
         protected override void BuildTargetModel(ModelBuilder modelBuilder)
@@ -96,6 +96,23 @@ namespace Nacre.Server.Storage.Migrations
                     b.HasIndex("Image", "Version");
 
                     b.ToTable("Channels", (string)null);
+                });
+
+            modelBuilder.Entity("Nacre.Server.ContentsRow", b =>
+                {
+                    b.Property<string>("Image")
+                        .HasColumnType("TEXT");
+
+                    b.Property<int>("Version")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<byte[]>("Contents")
+                        .IsRequired()
+                        .HasColumnType("BLOB");
+
+                    b.HasKey("Image", "Version");
+
+                    b.ToTable("Contents", (string)null);
                 });
 
             modelBuilder.Entity("Nacre.Server.DeviceRow", b =>
@@ -192,6 +209,9 @@ namespace Nacre.Server.Storage.Migrations
                     b.Property<string>("Name")
                         .HasColumnType("TEXT");
 
+                    b.Property<int>("Kind")
+                        .HasColumnType("INTEGER");
+
                     b.Property<int>("LatestVersion")
                         .HasColumnType("INTEGER");
 
@@ -232,6 +252,29 @@ namespace Nacre.Server.Storage.Migrations
                     b.ToTable("Leases", (string)null);
                 });
 
+            modelBuilder.Entity("Nacre.Server.LivePcLayerRow", b =>
+                {
+                    b.Property<string>("LivePc")
+                        .HasColumnType("TEXT");
+
+                    b.Property<int>("Position")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Channel")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Image")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("LivePc", "Position");
+
+                    b.HasIndex("Image");
+
+                    b.ToTable("LivePcLayers", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.LivePcRow", b =>
                 {
                     b.Property<string>("Name")
@@ -245,57 +288,14 @@ namespace Nacre.Server.Storage.Migrations
                         .IsRequired()
                         .HasColumnType("TEXT");
 
+                    b.Property<string>("Policy")
+                        .HasColumnType("TEXT");
+
                     b.HasKey("Name");
 
                     b.HasIndex("Image");
 
                     b.ToTable("LivePcs", (string)null);
-                });
-
-            modelBuilder.Entity("Nacre.Server.OrderRow", b =>
-                {
-                    b.Property<string>("Id")
-                        .HasColumnType("TEXT");
-
-                    b.Property<long?>("Before")
-                        .HasColumnType("INTEGER");
-
-                    b.Property<string>("Depth")
-                        .IsRequired()
-                        .HasColumnType("TEXT");
-
-                    b.Property<string>("Detail")
-                        .IsRequired()
-                        .HasColumnType("TEXT");
-
-                    b.Property<string>("DeviceId")
-                        .IsRequired()
-                        .HasColumnType("TEXT");
-
-                    b.Property<long?>("EndedAt")
-                        .HasColumnType("INTEGER");
-
-                    b.Property<string>("LivePc")
-                        .IsRequired()
-                        .HasColumnType("TEXT");
-
-                    b.Property<long>("OrderedAt")
-                        .HasColumnType("INTEGER");
-
-                    b.Property<string>("State")
-                        .IsRequired()
-                        .HasColumnType("TEXT");
-
-                    b.Property<string>("To")
-                        .HasColumnType("TEXT");
-
-                    b.HasKey("Id");
-
-                    b.HasIndex("LivePc");
-
-                    b.HasIndex("DeviceId", "LivePc");
-
-                    b.ToTable("Orders", (string)null);
                 });
 
             modelBuilder.Entity("Nacre.Server.ReleaseRow", b =>
@@ -305,6 +305,12 @@ namespace Nacre.Server.Storage.Migrations
 
                     b.Property<int>("Version")
                         .HasColumnType("INTEGER");
+
+                    b.Property<string>("BuiltOn")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Digest")
+                        .HasColumnType("TEXT");
 
                     b.Property<byte[]>("Key")
                         .IsRequired()
@@ -330,6 +336,32 @@ namespace Nacre.Server.Storage.Migrations
                     b.HasKey("Image", "Version");
 
                     b.ToTable("Releases", (string)null);
+                });
+
+            modelBuilder.Entity("Nacre.Server.ReportRow", b =>
+                {
+                    b.Property<string>("DeviceId")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Id")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("LivePc")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("ReceivedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Report")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("DeviceId", "Id");
+
+                    b.HasIndex("LivePc");
+
+                    b.ToTable("Reports", (string)null);
                 });
 
             modelBuilder.Entity("Nacre.Server.SegmentRow", b =>
@@ -423,6 +455,15 @@ namespace Nacre.Server.Storage.Migrations
                         .IsRequired();
                 });
 
+            modelBuilder.Entity("Nacre.Server.ContentsRow", b =>
+                {
+                    b.HasOne("Nacre.Server.ReleaseRow", null)
+                        .WithMany()
+                        .HasForeignKey("Image", "Version")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+                });
+
             modelBuilder.Entity("Nacre.Server.DeviceRow", b =>
                 {
                     b.HasOne("Nacre.Server.UserRow", null)
@@ -465,20 +506,11 @@ namespace Nacre.Server.Storage.Migrations
                         .IsRequired();
                 });
 
-            modelBuilder.Entity("Nacre.Server.LivePcRow", b =>
+            modelBuilder.Entity("Nacre.Server.LivePcLayerRow", b =>
                 {
                     b.HasOne("Nacre.Server.ImageRow", null)
                         .WithMany()
                         .HasForeignKey("Image")
-                        .OnDelete(DeleteBehavior.Restrict)
-                        .IsRequired();
-                });
-
-            modelBuilder.Entity("Nacre.Server.OrderRow", b =>
-                {
-                    b.HasOne("Nacre.Server.DeviceRow", null)
-                        .WithMany()
-                        .HasForeignKey("DeviceId")
                         .OnDelete(DeleteBehavior.Restrict)
                         .IsRequired();
 
@@ -489,11 +521,35 @@ namespace Nacre.Server.Storage.Migrations
                         .IsRequired();
                 });
 
+            modelBuilder.Entity("Nacre.Server.LivePcRow", b =>
+                {
+                    b.HasOne("Nacre.Server.ImageRow", null)
+                        .WithMany()
+                        .HasForeignKey("Image")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+                });
+
             modelBuilder.Entity("Nacre.Server.ReleaseRow", b =>
                 {
                     b.HasOne("Nacre.Server.ImageRow", null)
                         .WithMany()
                         .HasForeignKey("Image")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+                });
+
+            modelBuilder.Entity("Nacre.Server.ReportRow", b =>
+                {
+                    b.HasOne("Nacre.Server.DeviceRow", null)
+                        .WithMany()
+                        .HasForeignKey("DeviceId")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+
+                    b.HasOne("Nacre.Server.LivePcRow", null)
+                        .WithMany()
+                        .HasForeignKey("LivePc")
                         .OnDelete(DeleteBehavior.Restrict)
                         .IsRequired();
                 });

@@ -1,0 +1,14 @@
+namespace Nacre.Player.LivePcs;
+
+/// <summary>What a start does where the corporate layers can't carry a package that the user installed (a dependency is gone).</summary>
+public enum UserPackageConflicts
+{
+    /// <summary>Does not start these layers: the previous ones start, and the user decides.</summary>
+    Postpone,
+
+    /// <summary>Drops the package.</summary>
+    Remove,
+
+    /// <summary>Drops the package, and installs it anew once the guest is up.</summary>
+    Reinstall,
+}

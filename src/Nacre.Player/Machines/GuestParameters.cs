@@ -1,0 +1,45 @@
+using System.Collections.Immutable;
+using System.Text;
+using Nacre.Contracts;
+using Nacre.Player.LivePcs;
+
+namespace Nacre.Player.Machines;
+
+/// <summary>What the guest's initramfs is told about its layers (docs/adr/0006): files in memory that QEMU reads once and shows the guest. Nothing of it is secret.</summary>
+internal sealed class GuestParameters : IDisposable
+{
+    /// <summary>Their names; the same for every machine.</summary>
+    public static readonly ImmutableArray<string> Names = ["rules", "stack", "applications", "conflicts", "units"];
+
+    private readonly MemoryFile[] files;
+
+    /// <param name="policy">The lease's.</param>
+    /// <param name="stack">The corporate layers that start, lowest first, each <c>NAME VERSION</c>.</param>
+    /// <param name="conflicts">What is done with a user's package that the corporate layers can't carry.</param>
+    public GuestParameters(LayerPolicy policy, IEnumerable<string> stack, UserPackageConflicts conflicts)
+    {
+        files = [.. Texts(policy, stack, conflicts).Zip(Names, (text, name) => new MemoryFile(name, Encoding.UTF8.GetBytes(text)))];
+    }
+
+    /// <summary>For <see cref="MachineOptions.Parameters"/>.</summary>
+    public IReadOnlyList<(string Name, string Path)> Paths => [.. Names.Zip(files, (name, file) => (name, file.Path))];
+
+    /// <summary>The same names without files, for the shape of a machine that runs.</summary>
+    public static IReadOnlyList<(string Name, string Path)> WithoutFiles => [.. Names.Select(name => (name, ""))];
+
+    /// <summary>The texts, in the order of <see cref="Names"/>.</summary>
+    internal static ImmutableArray<string> Texts(LayerPolicy policy, IEnumerable<string> stack, UserPackageConflicts conflicts) =>
+    [
+        Lines(policy.Rules), Lines(stack), policy.UserApplications ? "keep\n" : "discard\n", $"{conflicts.ToString().ToLowerInvariant()}\n", Lines(policy.HealthUnits),
+    ];
+
+    public void Dispose()
+    {
+        foreach (var file in files)
+        {
+            file.Dispose();
+        }
+    }
+
+    private static string Lines(IEnumerable<string> lines) => string.Concat(lines.Select(line => line + "\n"));
+}
