@@ -68,7 +68,7 @@ foreach (var volume in volumes.Values)
 
 async Task<double> RunAsync(MomentKind kind, RejuvenationRequest request)
 {
-    var plan = RejuvenationPlan.Of(request, moments.List(), moments.BytesNow, new MomentPolicy(), TimeProvider.System.GetUtcNow());
+    var plan = RejuvenationPlan.Of(request, moments.List(), moments.BytesNow, new LayerPolicy(), TimeProvider.System.GetUtcNow());
     var time = Stopwatch.StartNew();
     await moments.RejuvenateAsync(kind, plan.Actions, null);
     return time.Elapsed.TotalMilliseconds;

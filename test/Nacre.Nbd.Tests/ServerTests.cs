@@ -253,4 +253,33 @@ public sealed class ServerTests : IAsyncDisposable
         Assert.Equal((0u, 2ul), client.SimpleReply());
         Assert.True(client.Receive(32 << 20).AsSpan().SequenceEqual(content));
     }
+
+    [Fact]
+    public void An_export_is_added_and_taken_away_while_others_are_served()
+    {
+        using var other = new RawClient(_path);
+        other.Enter("disk");
+        var late = new MemoryDevice(1 << 20, isReadOnly: true);
+        Assert.Equal(NbdOptionUnknown, Ask());
+        _server.AddExport("late", late);
+        Assert.Throws<ArgumentException>(() => _server.AddExport("late", late));
+        using var client = new RawClient(_path);
+        client.Enter("late");
+        _server.RemoveExport("late");
+        Assert.Equal(NbdOptionUnknown, Ask());
+
+        // Who is connected keeps it, and the others never noticed.
+        client.Send(RawClient.Request(NbdCommand.Read, 1, 0, 512));
+        Assert.Equal((0u, 1ul), client.SimpleReply());
+        other.Send(RawClient.Request(NbdCommand.Write, 2, 0, 1), [1]);
+        Assert.Equal((0u, 2ul), other.SimpleReply());
+
+        uint Ask()
+        {
+            using var asking = new RawClient(_path);
+            return asking.Option((uint)NbdOption.Go, [0, 0, 0, 4, .. "late"u8, 0, 0]).Type;
+        }
+    }
+
+    private const uint NbdOptionUnknown = (uint)OptionReply.Unknown;
 }

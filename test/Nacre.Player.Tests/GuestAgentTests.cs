@@ -114,6 +114,70 @@ public sealed class GuestAgentTests : IDisposable
     }
 
     /// <summary>Answers synchronisation as an agent does, and every other command as the test says.</summary>
+    [Fact]
+    public async Task A_guest_that_stands_still_goes_on_whatever_happens_and_is_asked_nothing_else_meanwhile()
+    {
+        var (isStill, thaws, refuses) = (false, 0, 0);
+        using var guest = new FakeAgent(folder["agent"], request =>
+        {
+            switch (request["execute"]!.GetValue<string>())
+            {
+                case "guest-fsfreeze-freeze-list":
+                    isStill = true;
+                    return """{"return":3}""";
+                case "guest-fsfreeze-thaw" when refuses-- > 0:
+                    return """{"error":{"desc":"not now"}}""";
+                case "guest-fsfreeze-thaw":
+                    isStill = false;
+                    thaws++;
+                    return """{"return":3}""";
+                default:
+                    return isStill ? """{"error":{"desc":"the agent is in frozen state"}}""" : """{"return":{"pid":7}}""";
+            }
+        });
+        using var agent = new GuestAgent(folder["agent"]);
+        var limit = TimeSpan.FromSeconds(30);
+        Task? other = null;
+        Assert.Equal(5, await agent.WhileFrozenAsync(
+            ["/a"],
+            () =>
+            {
+                Assert.True(isStill);
+                other = agent.StartAsync("/bin/true", [], Token);
+                return 5;
+            },
+            limit, limit));
+        await other!;
+
+        refuses = 2;
+        await Assert.ThrowsAsync<InvalidOperationException>(() => agent.WhileFrozenAsync<int>(["/a"], () => throw new InvalidOperationException("no"), limit, limit));
+        Assert.Equal((false, 2), (isStill, thaws));
+    }
+
+    [Fact]
+    public async Task A_guest_that_does_not_stand_still_in_time_is_asked_to_go_on()
+    {
+        var thaws = 0;
+        using var freed = new ManualResetEventSlim();
+        using var guest = new FakeAgent(folder["agent"], request =>
+        {
+            if (request["execute"]!.GetValue<string>() == "guest-fsfreeze-thaw")
+            {
+                thaws++;
+                return """{"return":0}""";
+            }
+
+            freed.Wait(Token);
+            return """{"return":3}""";
+        });
+        using var agent = new GuestAgent(folder["agent"]);
+        var taking = agent.WhileFrozenAsync(["/a"], () => 5, TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(30));
+        await Task.Delay(500, Token);
+        freed.Set();
+        Assert.Equal(ErrorCatalogue.GuestFailed, (await Assert.ThrowsAsync<NacreException>(() => taking)).Kind);
+        Assert.Equal(1, thaws);
+    }
+
     private sealed class FakeAgent : IDisposable
     {
         private readonly Socket listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
@@ -127,12 +191,19 @@ public sealed class GuestAgentTests : IDisposable
                 while (true)
                 {
                     using var lines = new JsonLines(await listener.AcceptAsync(), 1 << 20);
-                    while (await lines.ReadAsync(CancellationToken.None) is JsonObject request)
+                    try
                     {
-                        Requests.Add(request);
-                        var text = request["execute"]!.GetValue<string>() == "guest-sync-delimited"
-                            ? $$"""{"return":{{request["arguments"]!["id"]}}}""" : answer(request);
-                        await lines.WriteAsync(Encoding.ASCII.GetBytes(text + "\n"), CancellationToken.None);
+                        while (await lines.ReadAsync(CancellationToken.None) is JsonObject request)
+                        {
+                            Requests.Add(request);
+                            var text = request["execute"]!.GetValue<string>() == "guest-sync-delimited"
+                                ? $$"""{"return":{{request["arguments"]!["id"]}}}""" : answer(request);
+                            await lines.WriteAsync(Encoding.ASCII.GetBytes(text + "\n"), CancellationToken.None);
+                        }
+                    }
+                    catch (IOException)
+                    {
+                        // The player did not wait for the answer; the agent goes on with the next conversation.
                     }
                 }
             });

@@ -69,7 +69,7 @@ public sealed class MomentStoreTests : IDisposable
         MomentStore.Layers.ToList().ForEach(folder.SetInUse);
         await using var layers = Open();
         await layers.WriteAsync(7);
-        var policy = new MomentPolicy();
+        var policy = new LayerPolicy();
         RejuvenationPlan Plan(RejuvenationRequest request) => RejuvenationPlan.Of(request, layers.Moments.List(), layers.Moments.BytesNow, policy, time.Now);
         var first = await layers.Moments.RejuvenateAsync(MomentKind.Rejuvenation, Plan(new RejuvenationRequest(RejuvenationDepth.Settings)).Actions, null);
         Assert.Equal("0 0 7", Words(await layers.ReadAsync()));
@@ -208,7 +208,7 @@ public sealed class MomentStoreTests : IDisposable
     public async Task Moments_are_given_up_as_the_policy_says_but_not_what_an_undo_needs()
     {
         await using var layers = Open();
-        var policy = new MomentPolicy { KeepSnapshots = 3, KeepDays = 10, UndoDays = 5 };
+        var policy = new LayerPolicy { KeepSnapshots = 3, KeepDays = 10, UndoDays = 5 };
         await layers.WriteAsync(1);
         layers.Moments.Take(MomentKind.User, "mine");
         await layers.Moments.RejuvenateAsync(MomentKind.Rejuvenation, [new LayerAction("settings", null)], null);

@@ -152,4 +152,42 @@ public sealed class HistoryTests
         await FailsAsync(VolumeErrorKind.Snapshot, () => device.ReadAsync(0, new byte[Block], None).AsTask());
         Assert.Empty(volume.Snapshots);
     }
+
+    [Fact]
+    public async Task Trim_of_the_whole_volume_is_one_slot_and_leaves_snapshots_as_they_were()
+    {
+        var storage = new RecordingStorage { IsRecording = false };
+        var volume = Volume.Create(storage, Small, Key);
+        for (var block = 0; block < 64; block++)
+        {
+            await volume.WriteAsync(block, Content(block, 1));
+        }
+
+        volume.TakeSnapshot("full");
+        var before = volume.Statistics.AppendedBytes - volume.Statistics.CopiedBytes;
+        await volume.TrimAsync(0, volume.Size, None);
+        Assert.Equal(before + Segment.SlotSize, volume.Statistics.AppendedBytes - volume.Statistics.CopiedBytes);
+        await volume.WriteAsync(5, Content(5, 2), forceUnitAccess: true);
+        for (var pass = 0; pass < 2; pass++)
+        {
+            Assert.Equal(1, volume.Statistics.LiveBlocks);
+            var now = await ReadAllAsync(volume);
+            Assert.True(now.AsSpan(5 * Block, Block).SequenceEqual(Content(5, 2)));
+            Assert.Equal(-1, now.AsSpan(0, 5 * Block).IndexOfAnyExcept((byte)0));
+            Assert.Equal(-1, now.AsSpan(6 * Block).IndexOfAnyExcept((byte)0));
+            volume.Compact(null, None);
+            Assert.True((await ReadAllAsync(volume.OpenSnapshot("full"))).AsSpan(63 * Block).SequenceEqual(Content(63, 1)));
+
+            // Replayed from the log as it is after a kill.
+            await volume.FlushAsync(None);
+            var replayed = Volume.Open(RecordingStorage.Of(storage.Content), Key, Small);
+            await volume.DisposeAsync();
+            volume = replayed;
+        }
+
+        volume.RollBack("full");
+        Assert.Equal(64, volume.Statistics.LiveBlocks);
+        Assert.True((await ReadAllAsync(volume)).AsSpan(5 * Block, Block).SequenceEqual(Content(5, 1)));
+        await volume.DisposeAsync();
+    }
 }

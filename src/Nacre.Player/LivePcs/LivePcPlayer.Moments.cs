@@ -9,9 +9,8 @@ namespace Nacre.Player.LivePcs;
 /// <summary>The moments of a LivePC.</summary>
 /// <param name="Moments">Oldest first.</param>
 /// <param name="BytesNow">Layer to bytes of data that it holds now.</param>
-/// <param name="UserDepth">The deepest rejuvenation that the user may do; null: none by hand.</param>
-/// <param name="UndoDays">For how many days a rejuvenation can be undone.</param>
-public sealed record MomentList(IReadOnlyList<Moment> Moments, IReadOnlyDictionary<string, long> BytesNow, RejuvenationDepth? UserDepth, int UndoDays);
+/// <param name="Policy">What the administrator decides.</param>
+public sealed record MomentList(IReadOnlyList<Moment> Moments, IReadOnlyDictionary<string, long> BytesNow, LayerPolicy Policy);
 
 /// <content>Moments, and putting layers back: of a LivePC that runs through its player, of one that does not by opening its layers here.</content>
 public sealed partial class LivePcPlayer
@@ -83,7 +82,7 @@ public sealed partial class LivePcPlayer
     public async Task<RejuvenationPlan> PlanRejuvenationAsync(string name, RejuvenationRequest request, CancellationToken cancellationToken)
     {
         var list = await ListMomentsAsync(name, cancellationToken).ConfigureAwait(false);
-        return RejuvenationPlan.Of(request, list.Moments, list.BytesNow, new MomentPolicy { UserDepth = list.UserDepth, UndoDays = list.UndoDays }, time.GetUtcNow());
+        return RejuvenationPlan.Of(request, list.Moments, list.BytesNow, list.Policy, time.GetUtcNow());
     }
 
     /// <summary>Makes sure that the administrator lets the user rejuvenate so deep; a LivePC that does not run is clean at its next start anyway.</summary>
@@ -94,7 +93,7 @@ public sealed partial class LivePcPlayer
         {
             if (await AskAsync<MomentList>(name, "moments", [], cancellationToken).ConfigureAwait(false) is { } list)
             {
-                RejuvenationPlan.Of(new RejuvenationRequest(depth), list.Moments, list.BytesNow, new MomentPolicy { UserDepth = list.UserDepth }, time.GetUtcNow());
+                RejuvenationPlan.RequireUserMay(depth, list.Policy);
             }
         }
         catch (NacreException exception) when (exception.Kind == ErrorCatalogue.NotRunning)
@@ -119,7 +118,7 @@ public sealed partial class LivePcPlayer
 
     private static NacreException MustRun(string name) => new(ErrorCatalogue.NotRunning, $"'{name}' does not run: it is its guest that reads the files of a moment");
 
-    private static MomentList ListOf(OpenLayers layers) => new(layers.Moments.List(), layers.Moments.BytesNow, layers.Policy.UserDepth, layers.Policy.UndoDays);
+    private static MomentList ListOf(OpenLayers layers) => new(layers.Moments.List(), layers.Moments.BytesNow, layers.Policy);
 
     /// <summary>Asks the LivePC's player; null where none runs.</summary>
     private async Task<T?> AskAsync<T>(string name, string command, JsonObject arguments, CancellationToken cancellationToken)

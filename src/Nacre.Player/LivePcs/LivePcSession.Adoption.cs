@@ -45,7 +45,7 @@ public sealed partial class LivePcSession
             await OpenUserLayersAsync(volumes, lease, identity, anchors, acceptOlder: false).ConfigureAwait(false);
             AddSystem(volumes, volumes.Resume(Scratch, folder.Volume(Scratch), folder.ScratchKey));
             await using var keeping = await anchors.BeginAsync().ConfigureAwait(false);
-            TakeUpMoments(volumes, lease, identity, client);
+            TakeUpMoments(volumes, identity, client);
             await using var nbd = NbdServer.Start(folder.NbdSocket, volumes.Exports);
             disks = nbd;
             Report(LivePcPhase.Booting, "connecting to the guest");

@@ -25,7 +25,6 @@ public sealed partial class LivePcSession
     private readonly SemaphoreSlim momentTurn = new(1, 1);
     private MomentStore? moments;
     private OrderDesk? desk;
-    private MomentPolicy momentPolicy = new();
     private NbdServer? disks; // disposed by the scope that made it
     private IReadOnlyList<RejuvenationOrder> heard = [];
     private TaskCompletionSource beginAnew = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -33,7 +32,7 @@ public sealed partial class LivePcSession
     /// <summary>Brings moments and orders up to date while no guest has the layers.</summary>
     private async Task PrepareMomentsAsync(OpenVolumes volumes, OpenedLease lease, EnrolledIdentity identity, NacreClient client)
     {
-        TakeUpMoments(volumes, lease, identity, client);
+        TakeUpMoments(volumes, identity, client);
         if (await moments!.FinishAsync().ConfigureAwait(false) is { } finished)
         {
             Change(now => now with { FinishedRejuvenation = finished.Id });
@@ -69,7 +68,7 @@ public sealed partial class LivePcSession
                 moments.Take(MomentKind.Schedule, null);
             }
 
-            moments.Retain(momentPolicy);
+            moments.Retain(policy);
         }
 
         if (!stack.Equals(folder.Started))
@@ -79,9 +78,8 @@ public sealed partial class LivePcSession
     }
 
     /// <summary>Takes up the moments of layers that may be in use.</summary>
-    private void TakeUpMoments(OpenVolumes volumes, OpenedLease lease, EnrolledIdentity identity, NacreClient client)
+    private void TakeUpMoments(OpenVolumes volumes, EnrolledIdentity identity, NacreClient client)
     {
-        _ = lease;
         desk = new OrderDesk(folder, identity, client);
         moments = OpenLayers.MomentsOf(volumes, folder, time);
         moments.Repair();
@@ -121,7 +119,7 @@ public sealed partial class LivePcSession
         try
         {
             var plan = RejuvenationPlan.Of(
-                new RejuvenationRequest(order.Depth, order.To, order.Before, Order: order.Id), known, moments.BytesNow, momentPolicy, time.GetUtcNow());
+                new RejuvenationRequest(order.Depth, order.To, order.Before, Order: order.Id), known, moments.BytesNow, policy, time.GetUtcNow());
             var before = plan.Actions.Count == 0 ? null : await moments.RejuvenateAsync(MomentKind.Rejuvenation, plan.Actions, order.Id).ConfigureAwait(false);
             desk!.Finish(Receipt(true, before is null ? "the system layer is clean" : $"the layers before it are kept as moment {before.Id}"));
         }
@@ -131,8 +129,8 @@ public sealed partial class LivePcSession
         }
     }
 
-    private bool IsMomentDue() => momentPolicy.SnapshotEveryHours > 0
-        && !(moments!.List() is [.., var newest] && time.GetUtcNow() - newest.Taken < TimeSpan.FromHours(momentPolicy.SnapshotEveryHours));
+    private bool IsMomentDue() => policy.SnapshotEveryHours > 0
+        && !(moments!.List() is [.., var newest] && time.GetUtcNow() - newest.Taken < TimeSpan.FromHours(policy.SnapshotEveryHours));
 
     /// <summary>Takes moments on schedule while the guest runs, and gives up those that the policy does not keep.</summary>
     private async Task KeepMomentsAsync(CancellationToken cancellationToken)
@@ -276,7 +274,7 @@ public sealed partial class LivePcSession
             var taken = kind == ImageKind.Disk
                 ? await FrozenGuest.TakeWholeAsync(status.Agent == AgentState.Answers ? agent : null, Take, cancellationToken).ConfigureAwait(false)
                 : await FrozenGuest.TakeAsync(agent!, Take, cancellationToken).ConfigureAwait(false);
-            moments!.Retain(momentPolicy);
+            moments!.Retain(policy);
             return taken;
         }
         catch (NacreException exception) when (exception.Kind == ErrorCatalogue.GuestFailed)
@@ -309,7 +307,7 @@ public sealed partial class LivePcSession
         {
             case "moments":
                 var known = moments ?? throw NotYet();
-                return JsonSerializer.SerializeToNode(new MomentList(known.List(), known.BytesNow, momentPolicy.UserDepth, momentPolicy.UndoDays), ContractJson.Options);
+                return JsonSerializer.SerializeToNode(new MomentList(known.List(), known.BytesNow, policy), ContractJson.Options);
             case "moment-take":
                 var label = TextOrNull("label") is { } untrusted ? MomentName.ParseLabel(untrusted) : null;
                 return JsonSerializer.SerializeToNode(await TakeMomentAsync(MomentKind.User, label, cancellationToken).ConfigureAwait(false), ContractJson.Options);

@@ -30,7 +30,7 @@ internal sealed class OpenLayers : IAsyncDisposable
     public MomentStore Moments { get; private set; } = null!;
 
     /// <summary>What the administrator decides.</summary>
-    public MomentPolicy Policy { get; private set; } = new();
+    public LayerPolicy Policy { get; private set; } = LayerPolicy.Default;
 
     /// <summary>What is wrong with the layers' age, for a person.</summary>
     public string? Problem { get; private set; }
@@ -135,6 +135,7 @@ internal sealed class OpenLayers : IAsyncDisposable
 
         var anchors = await LoadAnchorsAsync(folder, identity, client, problem => Problem = problem, time, cancellationToken).ConfigureAwait(false);
         var lease = await OpenedLease.TakeAsync(identity, folder, new StackBook(folder, time).Read().Needed, anchors.Statements, time, cancellationToken).ConfigureAwait(false);
+        Policy = lease.Claims.Policy ?? LayerPolicy.Default;
         await OpenUserLayersAsync(volumes, folder, lease, identity, anchors, acceptOlder: false).ConfigureAwait(false);
         keeping = await anchors.BeginAsync().ConfigureAwait(false);
         Moments = MomentsOf(volumes, folder, time);

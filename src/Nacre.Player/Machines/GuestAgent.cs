@@ -107,17 +107,42 @@ internal sealed class GuestAgent : IDisposable
         return Read<StartedCommand>(await CommandAsync("guest-exec", request, cancellationToken).ConfigureAwait(false), "guest-exec").Pid;
     }
 
-    /// <summary>Makes file systems stand still: what was written is on the disk, and what is written waits.</summary>
-    /// <param name="mountPoints">Which; null: all of the guest's.</param>
-    /// <param name="cancellationToken">Stops waiting; they may stand still all the same.</param>
-    /// <returns>How many stand still.</returns>
-    /// <exception cref="NacreException">GuestFailed.</exception>
-    public async Task<long> FreezeAsync(IReadOnlyList<string>? mountPoints, CancellationToken cancellationToken)
+    /// <summary>Does something while file systems stand still: what was written is on the disk, and what is written waits. Whatever happens, they go on afterwards. Nothing
+    /// else is asked of the agent meanwhile: it would refuse.</summary>
+    /// <param name="mountPoints">Which.</param>
+    /// <param name="work">What to do.</param>
+    /// <param name="freezeLimit">How long the guest may take to stand still.</param>
+    /// <param name="thawLimit">How long one that does not answer is asked to go on.</param>
+    /// <exception cref="NacreException">GuestFailed: they do not stand still; what <paramref name="work"/> throws.</exception>
+    public async Task<T> WhileFrozenAsync<T>(IReadOnlyList<string>? mountPoints, Func<T> work, TimeSpan freezeLimit, TimeSpan thawLimit)
     {
-        var answer = mountPoints is null
-            ? await CommandAsync("guest-fsfreeze-freeze", [], cancellationToken).ConfigureAwait(false)
-            : await CommandAsync("guest-fsfreeze-freeze-list", new JsonObject { ["mountpoints"] = new JsonArray([.. mountPoints.Select(path => (JsonNode)path)]) }, cancellationToken).ConfigureAwait(false);
-        return answer is JsonValue value && value.TryGetValue<long>(out var count) ? count : throw Odd("guest-fsfreeze-freeze");
+        await turn.WaitAsync(CancellationToken.None).ConfigureAwait(false);
+        try
+        {
+            try
+            {
+                using var limit = new CancellationTokenSource(freezeLimit);
+                var answer = mountPoints is null
+                    ? await ConverseAsync("guest-fsfreeze-freeze", [], limit.Token).ConfigureAwait(false)
+                    : await ConverseAsync(
+                        "guest-fsfreeze-freeze-list", new JsonObject { ["mountpoints"] = new JsonArray([.. mountPoints.Select(path => (JsonNode)path)]) }, limit.Token).ConfigureAwait(false);
+                return answer is JsonValue value && value.TryGetValue<long>(out var count) && count > 0
+                    ? work()
+                    : throw new NacreException(ErrorCatalogue.GuestFailed, "the guest has none of the user's layers mounted, so no moment of them can be taken");
+            }
+            catch (OperationCanceledException exception)
+            {
+                throw new NacreException(ErrorCatalogue.GuestFailed, $"the guest's file systems did not stand still within {freezeLimit.TotalSeconds:0} seconds, so no moment was taken", exception);
+            }
+            finally
+            {
+                await ThawAsync(thawLimit).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            turn.Release();
+        }
     }
 
     /// <summary>Lets all file systems go on.</summary>
@@ -184,9 +209,40 @@ internal sealed class GuestAgent : IDisposable
 
     private async Task<JsonNode?> CommandAsync(string command, JsonObject arguments, CancellationToken cancellationToken)
     {
+        await turn.WaitAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            return await ConverseAsync(command, arguments, cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            turn.Release();
+        }
+    }
+
+    /// <summary>Lets file systems go on, asking again where the guest does not answer; its own guard does it too then.</summary>
+    private async Task ThawAsync(TimeSpan within)
+    {
+        using var limit = new CancellationTokenSource(within);
+        while (!limit.IsCancellationRequested)
+        {
+            try
+            {
+                await ConverseAsync("guest-fsfreeze-thaw", [], limit.Token).ConfigureAwait(false);
+                return;
+            }
+            catch (Exception exception) when (exception is NacreException or OperationCanceledException)
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(200), CancellationToken.None).ConfigureAwait(false);
+            }
+        }
+    }
+
+    /// <summary>One command and its answer, by who has the turn.</summary>
+    private async Task<JsonNode?> ConverseAsync(string command, JsonObject arguments, CancellationToken cancellationToken)
+    {
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         limit.CancelAfter(AnswerLimit);
-        await turn.WaitAsync(cancellationToken).ConfigureAwait(false);
         try
         {
             if (lines is null)
@@ -214,10 +270,6 @@ internal sealed class GuestAgent : IDisposable
             lines?.Dispose();
             lines = null;
             throw;
-        }
-        finally
-        {
-            turn.Release();
         }
     }
 

@@ -38,32 +38,15 @@ internal static class FrozenGuest
             "/bin/sh", ["-c", GuestScripts.Guard, "nacre", GuardSeconds.ToString(CultureInfo.InvariantCulture), .. MountPoints], cancellationToken).ConfigureAwait(false);
         cancellationToken.ThrowIfCancellationRequested();
         var still = Stopwatch.StartNew();
-        Moment moment;
         try
         {
-            using var limit = new CancellationTokenSource(FreezeLimit);
-            try
-            {
-                if (await agent.FreezeAsync(MountPoints, limit.Token).ConfigureAwait(false) == 0)
-                {
-                    throw new NacreException(ErrorCatalogue.GuestFailed, "the guest has none of the user's layers mounted, so no moment of them can be taken");
-                }
-            }
-            catch (OperationCanceledException exception)
-            {
-                throw new NacreException(ErrorCatalogue.GuestFailed, $"the guest's file systems did not stand still within {FreezeLimit.TotalSeconds:0} seconds, so no moment was taken", exception);
-            }
-
-            moment = take();
+            var moment = await agent.WhileFrozenAsync(MountPoints, take, FreezeLimit, ThawLimit).ConfigureAwait(false);
+            return new TakenMoment(moment, still.Elapsed.TotalMilliseconds);
         }
         finally
         {
-            await ThawAsync(agent).ConfigureAwait(false);
+            await UnguardAsync(agent, guard).ConfigureAwait(false);
         }
-
-        var milliseconds = still.Elapsed.TotalMilliseconds;
-        await agent.ExecuteAsync("/bin/sh", ["-c", GuestScripts.Unguard, "nacre", guard.ToString(CultureInfo.InvariantCulture)], null, CancellationToken.None).ConfigureAwait(false);
-        return new TakenMoment(moment, milliseconds);
     }
 
     /// <summary>Takes a moment of a guest whose inside nobody knows. Where its agent can, its file systems stand still; else the moment is what a loss of power
@@ -74,51 +57,32 @@ internal static class FrozenGuest
     public static async Task<TakenMoment> TakeWholeAsync(GuestAgent? agent, Func<Moment> take, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        if (agent is null)
+        if (agent is not null)
         {
-            return new TakenMoment(take(), 0);
-        }
-
-        var still = Stopwatch.StartNew();
-        try
-        {
-            using var limit = new CancellationTokenSource(FreezeLimit);
+            var still = Stopwatch.StartNew();
             try
             {
-                await agent.FreezeAsync(null, limit.Token).ConfigureAwait(false);
+                var moment = await agent.WhileFrozenAsync(null, take, FreezeLimit, ThawLimit).ConfigureAwait(false);
+                return new TakenMoment(moment, still.Elapsed.TotalMilliseconds);
             }
-            catch (Exception exception) when (exception is NacreException or OperationCanceledException)
+            catch (NacreException exception) when (exception.Kind == ErrorCatalogue.GuestFailed)
             {
                 // An agent that does not know how.
             }
+        }
 
-            return new TakenMoment(take(), still.Elapsed.TotalMilliseconds);
-        }
-        finally
-        {
-            await ThawAsync(agent).ConfigureAwait(false);
-        }
+        return new TakenMoment(take(), 0);
     }
 
-    private static async Task ThawAsync(GuestAgent agent)
+    private static async Task UnguardAsync(GuestAgent agent, long guard)
     {
-        using var limit = new CancellationTokenSource(ThawLimit);
-        while (true)
+        try
         {
-            try
-            {
-                await agent.ThawAsync(limit.Token).ConfigureAwait(false);
-                return;
-            }
-            catch (NacreException) when (!limit.IsCancellationRequested)
-            {
-                // Its guard lets it go on too; asked again so that the agent knows.
-                await Task.Delay(TimeSpan.FromMilliseconds(200), CancellationToken.None).ConfigureAwait(false);
-            }
-            catch (Exception exception) when (exception is NacreException or OperationCanceledException)
-            {
-                return;
-            }
+            await agent.ExecuteAsync("/bin/sh", ["-c", GuestScripts.Unguard, "nacre", guard.ToString(CultureInfo.InvariantCulture)], null, CancellationToken.None).ConfigureAwait(false);
+        }
+        catch (NacreException)
+        {
+            // It ends by itself.
         }
     }
 }

@@ -123,7 +123,7 @@ internal sealed class MomentStore
     }
 
     /// <summary>Gives up the moments that the policy does not keep. What a rejuvenation can be undone with stays for its days; moments that a person took go last.</summary>
-    public void Retain(MomentPolicy policy)
+    public void Retain(LayerPolicy policy)
     {
         var now = time.GetUtcNow();
         var moments = List();

@@ -55,18 +55,16 @@ public sealed record RejuvenationPlan(RejuvenationDepth Depth, bool IsUndo, IRea
     /// <param name="now">The time.</param>
     /// <exception cref="NacreException">UsageInvalid, NotFound, Forbidden.</exception>
     internal static RejuvenationPlan Of(
-        RejuvenationRequest request, IReadOnlyList<Moment> moments, IReadOnlyDictionary<string, long> bytesNow, MomentPolicy policy, DateTimeOffset now)
+        RejuvenationRequest request, IReadOnlyList<Moment> moments, IReadOnlyDictionary<string, long> bytesNow, LayerPolicy policy, DateTimeOffset now)
     {
         if (request.IsUndo)
         {
             return Undo(moments, bytesNow, policy, now);
         }
 
-        if (request.Order is null && !(request.Depth <= policy.UserDepth))
+        if (request.Order is null)
         {
-            throw new NacreException(ErrorCatalogue.Forbidden, policy.UserDepth is { } allowed
-                ? $"the administrator lets you rejuvenate to the depth '{Lower(allowed)}' only"
-                : "the administrator lets nobody rejuvenate by hand");
+            RequireUserMay(request.Depth, policy);
         }
 
         var to = Target(request, moments);
@@ -87,7 +85,26 @@ public sealed record RejuvenationPlan(RejuvenationDepth Depth, bool IsUndo, IRea
         return new RejuvenationPlan(request.Depth, IsUndo: false, [.. layers.Where(layer => bytesNow.ContainsKey(layer.Layer))]);
     }
 
-    private static RejuvenationPlan Undo(IReadOnlyList<Moment> moments, IReadOnlyDictionary<string, long> bytesNow, MomentPolicy policy, DateTimeOffset now)
+    /// <summary>Makes sure that the administrator lets the user go so deep.</summary>
+    /// <exception cref="NacreException">Forbidden.</exception>
+    internal static void RequireUserMay(RejuvenationDepth depth, LayerPolicy policy)
+    {
+        RejuvenationDepth? deepest = policy.UserRejuvenation switch
+        {
+            UserRejuvenation.None => null,
+            UserRejuvenation.System => RejuvenationDepth.System,
+            UserRejuvenation.Applications => RejuvenationDepth.Applications,
+            _ => RejuvenationDepth.Moment,
+        };
+        if (!(depth <= deepest))
+        {
+            throw new NacreException(ErrorCatalogue.Forbidden, deepest is { } allowed
+                ? $"the administrator lets you rejuvenate to the depth '{Lower(allowed)}' only"
+                : "the administrator lets nobody rejuvenate by hand");
+        }
+    }
+
+    private static RejuvenationPlan Undo(IReadOnlyList<Moment> moments, IReadOnlyDictionary<string, long> bytesNow, LayerPolicy policy, DateTimeOffset now)
     {
         var last = moments.LastOrDefault(moment => moment.Actions.Count > 0);
         if (last is null || now - last.Taken > TimeSpan.FromDays(policy.UndoDays))

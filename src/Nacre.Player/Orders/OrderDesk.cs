@@ -18,6 +18,9 @@ internal sealed class OrderDesk
     /// <summary>More than this are forgotten: the server has had the receipts, and gives what it has a receipt for to nobody.</summary>
     private const int MostDone = 256;
 
+    /// <summary>The server takes no more at once.</summary>
+    private const int MostReceipts = 100;
+
     private readonly AuthenticatedFile<KeptOrders> file;
     private readonly EnrolledIdentity identity;
     private readonly NacreClient client;
@@ -43,7 +46,7 @@ internal sealed class OrderDesk
     /// <exception cref="NacreException">ServerUnreachable, LeaseNotAuthentic, NotEntitled, DeviceRevoked.</exception>
     public async Task<IReadOnlyList<RejuvenationOrder>> ContactAsync(CancellationToken cancellationToken)
     {
-        var receipts = kept.Receipts;
+        OrderReceipt[] receipts = [.. kept.Receipts.Take(MostReceipts)];
         var question = new FetchOrders(RandomNumberGenerator.GetHexString(32, lowercase: true), receipts);
         var answer = await client.FetchOrdersAsync(livePc, question, cancellationToken).ConfigureAwait(false);
         var claims = Jws.VerifyClaims<OrderClaims>(answer.Orders, identity.Record.LeaseKey, ErrorCatalogue.LeaseNotAuthentic, OrderClaims.Type);
@@ -52,7 +55,7 @@ internal sealed class OrderDesk
             throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, "the orders are the answer to another request");
         }
 
-        if (receipts.Count > 0)
+        if (receipts.Length > 0)
         {
             Keep(kept with { Receipts = [.. kept.Receipts.Except(receipts)] });
         }
