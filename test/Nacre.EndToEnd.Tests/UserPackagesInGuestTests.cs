@@ -33,6 +33,9 @@ public sealed class UserPackagesInGuestTests
         await organisation.Administrator.RunAsync("image", "publish", await GoldenImages.MinimalAsync(2), "--channel", "stable");
         var refused = await device.FailAsync(ErrorCatalogue.UserPackagesInTheWay, "livepc", "update", "office");
         Assert.Contains("against-tree 1: conflicts tree, and there is tree", refused.Error, StringComparison.Ordinal);
+        await device.FailAsync(ErrorCatalogue.UserPackagesInTheWay, "livepc", "update", "office");
+        var reports = (await organisation.Administrator.RunAsync("livepc", "reports", "office")).Output;
+        Assert.Equal(1, reports.Split("against-tree 1: conflicts tree").Length - 1);
         Assert.Matches(@"office +debian-minimal +stable +1 +2 +running", (await device.RunAsync("livepc", "list")).Output);
         var updated = await device.RunAsync("livepc", "update", "office", "--user-packages", "remove", "--json");
         var finding = JsonDocument.Parse(updated.Output).RootElement.GetProperty("userPackages");

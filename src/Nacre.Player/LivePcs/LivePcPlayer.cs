@@ -1,6 +1,9 @@
 using System.Diagnostics;
+using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Player.Devices;
 using Nacre.Player.Leases;
@@ -230,7 +233,8 @@ public sealed partial class LivePcPlayer
         }
 
         using var client = identity.Connect();
-        await new ReportBox(identity, name, book).DeliverAsync(client, cancellationToken).ConfigureAwait(false);
+        var box = new ReportBox(identity, name, book);
+        await box.DeliverAsync(client, cancellationToken).ConfigureAwait(false);
         var offered = lease.Offered;
         if (!retry && state.FindSetAside(offered) is { } aside)
         {
@@ -248,7 +252,12 @@ public sealed partial class LivePcPlayer
 
         var result = new UpdateResult(state.Next?.System.Version, offered.System.Version, missing + before.FetchedBytes, before.TotalBytes, Compare(state.Next, offered));
         planned(result);
-        var finding = offered.Equals(state.Next) || lease.Kind == ImageKind.Disk ? null : await FindUserPackagesAsync(name, releases, userPackages, cancellationToken).ConfigureAwait(false);
+        var finding = offered.Equals(state.Next) || lease.Kind == ImageKind.Disk ? null : await FindUserPackagesAsync(name, releases, cancellationToken).ConfigureAwait(false);
+        if (finding is { Conflicts: [_, ..] conflicts })
+        {
+            await DecideAsync(name, offered, conflicts, userPackages, box, book, client, cancellationToken).ConfigureAwait(false);
+        }
+
         try
         {
             await releases.EnsureAllAsync(new Progress(progress, before.PresentBytes), cancellationToken).ConfigureAwait(false);
@@ -265,15 +274,13 @@ public sealed partial class LivePcPlayer
 
     /// <summary>Asks the running guest what a release means for the user's packages.</summary>
     /// <returns>What it found; null where it does not run, or merges no packages.</returns>
-    /// <exception cref="NacreException">UserPackagesInTheWay, where the user has not chosen.</exception>
-    private async Task<UserPackageFinding?> FindUserPackagesAsync(string name, OpenReleases releases, UserPackageConflicts choice, CancellationToken cancellationToken)
+    private async Task<UserPackageFinding?> FindUserPackagesAsync(string name, OpenReleases releases, CancellationToken cancellationToken)
     {
         if ((await StatusAsync(name, cancellationToken).ConfigureAwait(false)).Phase != LivePcPhase.Running)
         {
             return null;
         }
 
-        UserPackageFinding? finding;
         try
         {
             if (await UserPackageCheck.ReadStatusAsync(releases, cancellationToken).ConfigureAwait(false) is not { } status)
@@ -281,18 +288,32 @@ public sealed partial class LivePcPlayer
                 return null;
             }
 
-            finding = await UserPackageCheck.AskAsync((words, input, token) => ExecuteAsync(name, words, input, token), status, cancellationToken).ConfigureAwait(false);
+            return await UserPackageCheck.AskAsync((words, input, token) => ExecuteAsync(name, words, input, token), status, cancellationToken).ConfigureAwait(false);
         }
         catch (Volumes.VolumeException exception)
         {
             throw VolumeErrors.OfRelease(exception);
         }
+    }
 
-        return finding is { Conflicts: [_, ..] conflicts } && choice == UserPackageConflicts.Postpone
-            ? throw new NacreException(
-                ErrorCatalogue.UserPackagesInTheWay,
-                $"'{name}' stays as it is: the new release can't carry what you installed\n{string.Concat(conflicts.Select(conflict => $"  {conflict.Package} {conflict.Version}: {conflict.Reason}\n"))}".TrimEnd())
-            : finding;
+    /// <summary>Tells the administrator which of the user's packages the corporate layers on offer can't carry, once for each choice, and does not go on where there is none.</summary>
+    /// <exception cref="NacreException">UserPackagesInTheWay: the user has not chosen.</exception>
+    private async Task DecideAsync(
+        string name, CorporateStack offered, IReadOnlyList<UserPackageConflict> conflicts, UserPackageConflicts choice, ReportBox box, StackBook book, NacreClient client,
+        CancellationToken cancellationToken)
+    {
+        var list = string.Concat(conflicts.Select(conflict => $"  {conflict.Package} {conflict.Version}: {conflict.Reason}\n")).TrimEnd();
+        var decided = choice == UserPackageConflicts.Postpone ? "not installed" : $"the user chose to {choice.ToString().ToLowerInvariant()} them";
+        var reason = $"packages of the user's that they can't carry; {decided}: {string.Join("; ", conflicts.Select(conflict => $"{conflict.Package} {conflict.Version}: {conflict.Reason}"))}";
+        var identity = SHA256.HashData(Encoding.UTF8.GetBytes($"{box.DeviceId} {name} {offered} {reason}"));
+        var report = box.Seal(new SendReport(
+            Convert.ToHexStringLower(identity)[..32], time.GetUtcNow(), ReportKind.UserPackages, offered.Releases, reason.Length <= 1000 ? reason : reason[..999] + "…", ""));
+        await book.ChangeAsync(now => now.Report(report), cancellationToken).ConfigureAwait(false);
+        await box.DeliverAsync(client, cancellationToken).ConfigureAwait(false);
+        if (choice == UserPackageConflicts.Postpone)
+        {
+            throw new NacreException(ErrorCatalogue.UserPackagesInTheWay, $"'{name}' stays as it is: the new release can't carry what you installed\n{list}");
+        }
     }
 
     private CorporateStack? Next(LivePcFolder folder) => new StackBook(folder, time).Read().Next;

@@ -88,7 +88,7 @@ public sealed partial class LivePcSession
         var box = new ReportBox(identity, folder.Name, book);
         var kept = box.Seal(new SendReport(
             System.Security.Cryptography.RandomNumberGenerator.GetHexString(32, lowercase: true), time.GetUtcNow(), kind, stack.Releases,
-            Shorten(failure.Reason, 1000), Shorten(failure.Console, 8000)));
+            GuestText.Shorten(failure.Reason, 1000), GuestText.Shorten(failure.Console, 8000)));
         await book.ChangeAsync(now => change(now).Report(kept), CancellationToken.None).ConfigureAwait(false);
         using var client = identity.Connect();
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20), time);
@@ -145,7 +145,7 @@ public sealed partial class LivePcSession
 
         if (answer.ExitCode != 0)
         {
-            var words = Plain(System.Text.Encoding.UTF8.GetString(answer.Error));
+            var words = GuestText.Plain(System.Text.Encoding.UTF8.GetString(answer.Error));
             var reason = $"{stack}: the packages of the application layers lack something of this system; build the layers on it";
             Change(now => now with { LayerProblem = reason });
             await KeepReportAsync(ReportKind.Dependencies, stack, new Unhealthy(reason, words), now => now).ConfigureAwait(false);
@@ -216,7 +216,7 @@ public sealed partial class LivePcSession
             var running = await agent!.ExecuteAsync("/bin/systemctl", ["is-system-running"], null, stopping.Token).ConfigureAwait(false);
             var answer = await agent.ExecuteAsync("/bin/systemctl", ["is-active", "--", .. policy.HealthUnits], null, stopping.Token).ConfigureAwait(false);
             var states = System.Text.Encoding.UTF8.GetString(answer.Output).Split('\n', StringSplitOptions.RemoveEmptyEntries);
-            var missing = policy.HealthUnits.Select((unit, number) => (unit, Plain(number < states.Length ? states[number] : "unknown"))).Where(one => one.Item2 != "active").ToList();
+            var missing = policy.HealthUnits.Select((unit, number) => (unit, GuestText.Plain(number < states.Length ? states[number] : "unknown"))).Where(one => one.Item2 != "active").ToList();
             var settled = System.Text.Encoding.UTF8.GetString(running.Output).Trim() is "running" or "degraded" && missing.TrueForAll(one => one.Item2 is not ("activating" or "reloading"));
             return (missing, settled);
         }
@@ -232,7 +232,7 @@ public sealed partial class LivePcSession
         try
         {
             var answer = await agent!.ExecuteAsync("/bin/journalctl", ["-b", "-n", "12", "-o", "cat", "--no-pager", "-u", unit], null, stopping.Token).ConfigureAwait(false);
-            return LastLines(Plain(System.Text.Encoding.UTF8.GetString(answer.Output)));
+            return LastLines(GuestText.Plain(System.Text.Encoding.UTF8.GetString(answer.Output)));
         }
         catch (NacreException)
         {
@@ -254,10 +254,4 @@ public sealed partial class LivePcSession
         unhealthy = new Unhealthy(reason, console);
         return new NacreException(kind, $"{what ?? reason}\n{console}");
     }
-
-    /// <summary>Text of the guest's, without what could move a terminal's cursor or colour.</summary>
-    private static string Plain(string untrusted) =>
-        new([.. untrusted.Where(character => character == '\n' || (!char.IsControl(character) && !char.IsSurrogate(character) && character != '\ufffd'))]);
-
-    private static string Shorten(string text, int most) => Plain(text) is var plain && plain.Length <= most ? plain : plain[^most..];
 }

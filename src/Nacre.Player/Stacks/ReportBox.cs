@@ -12,6 +12,8 @@ internal sealed class ReportBox(EnrolledIdentity identity, string livePc, StackB
 {
     private const int NonceLength = 12, TagLength = 16;
 
+    public string DeviceId => identity.Record.DeviceId;
+
     public string Seal(SendReport report)
     {
         var plain = JsonSerializer.SerializeToUtf8Bytes(report, ContractJson.Options);

@@ -73,7 +73,7 @@ internal static class UserPackageCheck
             case Carried or Conflicting:
                 try
                 {
-                    return JsonSerializer.Deserialize<UserPackageFinding>(answer.Output, ContractJson.Options) ?? throw new JsonException("null");
+                    return Parse(JsonSerializer.Deserialize<UserPackageFinding>(answer.Output, ContractJson.Options) ?? throw new JsonException("null"));
                 }
                 catch (JsonException exception)
                 {
@@ -86,4 +86,11 @@ internal static class UserPackageCheck
                 throw new NacreException(ErrorCatalogue.GuestFailed, $"the guest could not find out what becomes of the user's packages: {System.Text.Encoding.UTF8.GetString(answer.Error).Trim()}");
         }
     }
+
+    private static UserPackageFinding Parse(UserPackageFinding untrusted) => new(
+        [.. untrusted.Carried.Select(package => package with { Package = Line(package.Package), Version = Line(package.Version) })],
+        [.. untrusted.Replaced.Select(Line)],
+        [.. untrusted.Conflicts.Select(conflict => new UserPackageConflict(Line(conflict.Package), Line(conflict.Version), Line(conflict.Reason)))]);
+
+    private static string Line(string? untrusted) => GuestText.Plain(untrusted ?? throw new JsonException("a text is missing")).Replace('\n', ' ');
 }
