@@ -17,19 +17,19 @@ internal static partial class SparseFile
     /// <param name="leastHole">Shorter holes count as data.</param>
     public static IEnumerable<(long Start, long End)> DataRanges(SafeFileHandle file, long length, long leastHole)
     {
-        var start = Math.Min(length, Find(file, 0, length, SeekData) / IBlockDevice.BlockSize * IBlockDevice.BlockSize);
-        while (start < length)
+        for (var data = Find(file, 0, length, SeekData); data < length;)
         {
-            var (end, next) = (start, start);
+            var start = data / IBlockDevice.BlockSize * IBlockDevice.BlockSize;
+            long end;
             do
             {
-                end = Math.Min(length, (Find(file, next, length, SeekHole) + IBlockDevice.BlockSize - 1) / IBlockDevice.BlockSize * IBlockDevice.BlockSize);
-                next = Find(file, end, length, SeekData) / IBlockDevice.BlockSize * IBlockDevice.BlockSize;
+                var hole = Math.Max(data + 1, Find(file, data, length, SeekHole));
+                end = Math.Min(length, (hole + IBlockDevice.BlockSize - 1) / IBlockDevice.BlockSize * IBlockDevice.BlockSize);
+                data = Find(file, end, length, SeekData);
             }
-            while (next < length && next - end < leastHole);
+            while (data < length && data - end < leastHole);
 
             yield return (start, end);
-            start = Math.Max(next, end);
         }
     }
 
