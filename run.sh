@@ -69,7 +69,7 @@ wait_until_complete() {
 }
 # deb NAME: a package that is not in the image, as the user would download it (the guest has no network).
 deb() {
-  missing=; (cd "$state" && { apt-get -qq download "$1" || { as_root apt-get -qq update && apt-get -qq download "$1"; }; }) >&2
+  missing=; (cd "$state" && { apt-get -qq -o APT::Sandbox::User=root download "$1" || { as_root apt-get -qq update && apt-get -qq -o APT::Sandbox::User=root download "$1"; }; }) >&2
   ls "$state/$1"_*.deb
 }
 wait_for_desktop() {
