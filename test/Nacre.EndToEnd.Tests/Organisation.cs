@@ -13,12 +13,12 @@ internal static class GoldenImages
 {
     private static readonly SemaphoreSlim Turn = new(1, 1);
 
-    /// <summary>The built folder of the minimal Debian, first (1) or second (2) release.</summary>
+    /// <summary>The built folder of the minimal Debian, first (1) or second (2) release, or the third (3), which is the next Debian.</summary>
     public static async Task<string> MinimalAsync(int release)
     {
         Require.Tool("mmdebstrap");
         Require.Tool("mkfs.erofs");
-        var recipe = release == 1 ? Repository.Path("recipes", "debian-minimal.yaml") : Repository.Path("testdata", "recipes", "debian-minimal-2.yaml");
+        var recipe = release == 1 ? Repository.Path("recipes", "debian-minimal.yaml") : Repository.Path("testdata", "recipes", $"debian-minimal-{release}.yaml");
         var inputs = new[] { recipe }.Concat(Directory.GetFiles(Repository.Path("guest"), "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
             .Concat(Directory.GetFiles(Repository.Path("src", "Nacre.Images", "Building"), "*.cs").Order(StringComparer.Ordinal));
         var key = Convert.ToHexStringLower(SHA256.HashData([.. inputs.SelectMany(File.ReadAllBytes)]))[..16];

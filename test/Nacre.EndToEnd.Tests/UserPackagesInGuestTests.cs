@@ -54,6 +54,42 @@ public sealed class UserPackagesInGuestTests
         Assert.Equal("against-tree 1 was taken out: it conflicts tree, and there is tree", (await organisation.InGuestAsync("cut -d' ' -f1-12 /var/lib/nacre/applications/notes")).TrimEnd());
     }
 
+    [Fact]
+    [Trait("lane", "long")]
+    public async Task Applications_settings_units_and_data_stay_under_the_next_Debian_and_on_the_way_back()
+    {
+        await using var organisation = await Organisation.CreateAsync();
+        var device = organisation.Device;
+        await organisation.OfferAsync(await GoldenImages.MinimalAsync(1));
+        await organisation.EnrolAsync();
+        await device.RunAsync("livepc", "start", "office", "--memory", "1024");
+        await SendAsync(organisation, await DownloadAsync(organisation["debs"]));
+        await organisation.InGuestAsync("cd /tmp/debs && DEBIAN_FRONTEND=noninteractive dpkg -i *.deb >/tmp/dpkg.log 2>&1; redis-cli incr canary; redis-cli save");
+        await organisation.InGuestAsync("echo mine >/etc/issue; echo data >/home/user/note; printf '[Service]\\nExecStart=/bin/sleep infinity\\n[Install]\\nWantedBy=multi-user.target\\n' >/etc/systemd/system/mine.service; systemctl enable mine; sync");
+
+        await organisation.Administrator.RunAsync("image", "publish", await GoldenImages.MinimalAsync(3), "--channel", "stable");
+        await device.RunAsync("livepc", "update", "office");
+        await device.RunAsync("livepc", "stop", "office");
+        await device.RunAsync("livepc", "start", "office", "--memory", "1024");
+        Assert.StartsWith("13", await organisation.InGuestAsync("cat /etc/debian_version"), StringComparison.Ordinal);
+        await AssertAllIsThereAsync(organisation, "2");
+        Assert.Equal("Debian 13, third release\n", await organisation.InGuestAsync("cat /etc/issue.dpkg-dist"));
+
+        await organisation.Administrator.RunAsync("image", "channel", "debian-minimal", "stable", "1");
+        await device.RunAsync("livepc", "stop", "office");
+        await device.RunAsync("livepc", "start", "office", "--memory", "1024");
+        Assert.StartsWith("12", await organisation.InGuestAsync("cat /etc/debian_version"), StringComparison.Ordinal);
+        await AssertAllIsThereAsync(organisation, "3");
+    }
+
+    private static async Task AssertAllIsThereAsync(Organisation organisation, string count)
+    {
+        Assert.Equal(count, await CountAsync(organisation));
+        Assert.Equal("", await organisation.InGuestAsync("dpkg --audit; apt-get -qq check 2>&1"));
+        Assert.Equal("mine data", (await organisation.InGuestAsync("echo $(cat /etc/issue /home/user/note)")).TrimEnd());
+        Assert.Equal("active", (await organisation.InGuestAsync("for i in $(seq 100); do systemctl is-active --quiet mine && break; sleep 2; done; systemctl is-active mine")).TrimEnd());
+    }
+
     private static async Task<string> CountAsync(Organisation organisation)
     {
         for (var limit = Stopwatch.StartNew(); ; await Task.Delay(1000, TestContext.Current.CancellationToken))
