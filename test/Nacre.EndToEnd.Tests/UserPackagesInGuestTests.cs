@@ -27,7 +27,7 @@ public sealed class UserPackagesInGuestTests
 
         // The guest has no network: what apt would download comes through the agent. The second release has 'tree', which one package is against.
         await SendAsync(organisation, await DownloadAsync(organisation["debs"]));
-        var installed = await device.RunAsync("livepc", "exec", "office", "--", "/bin/sh", "-c", "cd /tmp/debs && DEBIAN_FRONTEND=noninteractive dpkg -i *.deb >/tmp/dpkg.log 2>&1; tail -n 20 /tmp/dpkg.log; systemctl is-active redis-server");
+        var installed = await device.RunAsync("livepc", "exec", "office", "--", "/bin/sh", "-c", "cd /tmp/debs && DEBIAN_FRONTEND=noninteractive dpkg -i *.deb >/tmp/dpkg.log 2>&1; tail -n 20 /tmp/dpkg.log; for i in $(seq 60); do systemctl is-active --quiet redis-server && break; sleep 2; done; systemctl is-active redis-server");
         Assert.EndsWith("active", installed.Line, StringComparison.Ordinal);
         Assert.Equal("1", (await organisation.InGuestAsync("redis-cli incr canary")).TrimEnd());
         Assert.Contains(" /var/lib/redis ", await organisation.InGuestAsync("grep ' /var/lib/redis ' /proc/mounts"), StringComparison.Ordinal);

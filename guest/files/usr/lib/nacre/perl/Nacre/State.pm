@@ -103,7 +103,8 @@ sub adopt_state
 		} else {
 			bind_one($kept, $path);
 		}
-		run('systemctl', 'start', '--no-block', '--', @$services) if @$services;
+		# Ready when dpkg ends; but who installs while the system starts may be what they wait for.
+		run('timeout', '60', 'systemctl', 'start', '--', @$services) if @$services;
 	}
 }
 
