@@ -4,6 +4,7 @@ using System.Text.Json;
 using Nacre.Contracts;
 using Nacre.Player;
 using Nacre.Player.LivePcs;
+using Nacre.Player.Moments;
 
 namespace Nacre.Cli.Commands;
 
@@ -70,7 +71,7 @@ internal static class LivePcCommands
         return command;
     }
 
-    internal static async Task StartAsync(LivePcPlayer player, ParseResult parsed, CancellationToken cancellationToken)
+    internal static async Task StartAsync(LivePcPlayer player, ParseResult parsed, CancellationToken cancellationToken, RejuvenationResult? rejuvenation = null)
     {
         var name = parsed.GetValue(Name)!;
         List<string> command = [.. PlayerCommand.Self(), "player", name];
@@ -99,7 +100,7 @@ internal static class LivePcCommands
 
         var status = await Terminal.ProgressAsync($"starting {name}", report =>
             player.StartAsync(name, command, new Reporter<LivePcStatus>(status => report(double.NaN, Words(status))), cancellationToken));
-        Terminal.Result(status, () =>
+        Terminal.Result<object>(rejuvenation is null ? status : new { Rejuvenation = rejuvenation, Status = status }, () =>
         {
             foreach (var older in status.AcceptedOlder)
             {

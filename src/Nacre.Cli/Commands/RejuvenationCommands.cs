@@ -121,7 +121,7 @@ internal static class RejuvenationCommands
 
         if (wasRunning)
         {
-            await LivePcCommands.StartAsync(player, parsed, cancellationToken);
+            await LivePcCommands.StartAsync(player, parsed, cancellationToken, result);
         }
     }
 
