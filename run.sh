@@ -67,6 +67,11 @@ wait_until_complete() {
   until nacre livepc status office | tee "$state/status" | grep -q '^complete'; do sleep 2; done
   sed 's/^/   /' "$state/status" >&2
 }
+# deb NAME: a package that is not in the image, as the user would download it (the guest has no network).
+deb() {
+  missing=; (cd "$state" && { apt-get -qq -o APT::Sandbox::User=root download "$1" || { as_root apt-get -qq update && apt-get -qq -o APT::Sandbox::User=root download "$1"; }; }) >&2
+  ls "$state/$1"_*.deb
+}
 wait_for_desktop() {
   [ "$image" = debian-desktop ] || return 0
   say "   waiting for the desktop to be drawn"
@@ -105,22 +110,35 @@ nacre livepc start office --memory "$memory" --timeout 30
 wait_for_desktop
 nacre livepc screenshot office "$state/desktop.png"
 
-step "4. The user writes a report and edits a setting; something changes the system"
+step "4. The user works: a report, a package of his own, an edited setting; then something changes the system"
 canary=canary-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 guest "echo $canary > /home/user/report.txt && chown user: /home/user/report.txt"
-guest "cp /bin/true /usr/bin/forbidden; echo '* * * * * root /usr/bin/forbidden' > /etc/cron.d/forbidden; echo infected >> /usr/lib/os-release; echo mine > /etc/issue; sync"
-expect "the intruder is there" yes "$(guest 'test -x /usr/bin/forbidden && test -e /etc/cron.d/forbidden && grep -q infected /usr/lib/os-release && echo yes || echo no')"
+nacre livepc exec office -- /bin/sh -c 'cat >/tmp/hello.deb && dpkg -i /tmp/hello.deb' <"$(deb hello)" | sed 's/^/   /'
+guest "echo mine > /etc/issue"
+guest "cp /bin/true /usr/bin/forbidden; echo '* * * * * root /usr/bin/forbidden' > /etc/cron.d/forbidden; echo infected > /usr/bin/passwd; sync"
+expect "the intruder is there" yes "$(guest 'test -x /usr/bin/forbidden && test -e /etc/cron.d/forbidden && grep -q infected /usr/bin/passwd && echo yes || echo no')"
 
-step "5. Rejuvenate"
+step "5. Rejuvenate the system: what is the user's stays"
 nacre livepc rejuvenate office --memory "$memory" --timeout 30
-expect "the report is still there" "$canary" "$(guest 'cat /home/user/report.txt')"
 expect "the program is gone" gone "$(guest 'test -e /usr/bin/forbidden && echo there || echo gone')"
 expect "the cron job is gone" gone "$(guest 'test -e /etc/cron.d/forbidden && echo there || echo gone')"
-expect "the changed file is as it was" 0 "$(guest 'grep -c infected /usr/lib/os-release || true')"
-expect "the setting is still there" mine "$(guest 'cat /etc/issue')"
+expect "the replaced program is as it was" ELF "$(guest 'head -c 4 /usr/bin/passwd | tail -c 3')"
+expect "the report is still there" "$canary" "$(guest 'cat /home/user/report.txt')"
+expect "the user's package still works" "Hello, world!" "$(guest hello)"
+expect "the edited setting is still there" mine "$(guest 'cat /etc/issue')"
+nacre explain office /usr/bin/hello
 nacre explain office /etc/issue
 
-step "6. Release 2: one more package, one changed file"
+step "6. Something gets into the user's own layers and encrypts his report; back to the moment before, and nothing else is asked"
+nacre livepc snapshot take office --name before
+guest "echo 'wget evil' >> /home/user/.bashrc; echo evil > /usr/local/bin/ls; openssl rand 64 > /home/user/report.txt 2>/dev/null || head -c 64 /dev/urandom > /home/user/report.txt; sync"
+nacre livepc snapshot compare office before
+nacre livepc rejuvenate office --depth moment --to before --yes --memory "$memory" --timeout 30
+expect "the report is back" "$canary" "$(guest 'cat /home/user/report.txt')"
+expect "the changed .bashrc is as it was" 0 "$(guest 'grep -c evil /home/user/.bashrc || true')"
+expect "the planted program is gone" gone "$(guest 'test -e /usr/local/bin/ls && echo there || echo gone')"
+
+step "7. Release 2: one more package, one changed file"
 build "$root/testdata/recipes/$image-2.yaml" "$image-2"
 nacre image publish "$built" --channel stable
 wait_until_complete
@@ -132,16 +150,19 @@ expect "the new package is there" yes "$(guest "command -v $package >/dev/null &
 expect "the setting still stands, though the release changed that file too" mine "$(guest 'cat /etc/issue')"
 expect "the release's version is beside it" "Debian 12, second release" "$(guest 'cat /etc/issue.dpkg-dist')"
 expect "the report is still there" "$canary" "$(guest 'cat /home/user/report.txt')"
+expect "the user's package still works" "Hello, world!" "$(guest hello)"
+expect "the package database is sound" "" "$(guest 'dpkg --audit; apt-get -qq check')"
+expect "it knows both sides" 2 "$(guest "dpkg-query -W -f '\${db:Status-Abbrev}\n' hello $package | grep -c '^ii'")"
 wait_until_complete
 
-step "7. Without the server"
+step "8. Without the server"
 nacre livepc stop office
 stop_server
 nacre livepc start office --memory "$memory" --timeout 30 | tee "$state/offline"
 expect "the server was not asked" yes "$(grep -q '; offline$' "$state/offline" && echo yes || echo no)"
 expect "the report is still there" "$canary" "$(guest 'cat /home/user/report.txt')"
 
-step "8. Nothing of it lies in the clear on the device or the server"
+step "9. Nothing of it lies in the clear on the device or the server"
 expect "files that hold the canary" 0 "$(grep -rlaF --devices=skip "$canary" "$state/device" "$state/server" | wc -l)"
 
 wait_for_desktop

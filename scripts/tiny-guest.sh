@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A guest that boots in seconds, for tests and benches of disks: Debian's cloud kernel, and an initramfs that holds busybox, an init script,
-# and in /bin the programs named with their libraries, and files.
+# and in /bin the programs named with their libraries, and files. Modules that few need (virtio_console, evdev, button) lie in /modules.
 #   scripts/tiny-guest.sh FOLDER INIT [PROGRAM|FILE…]     makes FOLDER/kernel and FOLDER/initramfs
 # The kernel's package is downloaded, never installed, and kept under artifacts/.
 set -euo pipefail
@@ -9,9 +9,10 @@ set -euo pipefail
 folder=$1 init=$2
 shift 2
 modules=(virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk)
+more_modules=(virtio_console evdev button)
 
 cache="$root/artifacts/tiny-guest/kernel"
-if [ ! -f "$cache/vmlinuz" ]; then
+if [ ! -f "$cache/button.ko" ]; then
   mkdir -p "$root/artifacts/tiny-guest"
   download=$(mktemp -d "$root/artifacts/tiny-guest/download.XXXXXX")
   trap 'rm -rf "$download"' EXIT
@@ -26,7 +27,7 @@ if [ ! -f "$cache/vmlinuz" ]; then
   dpkg-deb -x "$download"/*.deb "$download/package"
   mkdir "$download/kernel"
   mv "$download"/package/boot/vmlinuz-* "$download/kernel/vmlinuz"
-  find "$download/package/lib/modules" -name 'virtio*.ko' -exec mv -t "$download/kernel" {} +
+  find "$download/package/lib/modules" \( -name 'virtio*.ko' -o -name evdev.ko -o -name button.ko \) -exec mv -t "$download/kernel" {} +
   rm -rf "$cache"
   mv "$download/kernel" "$cache"
 fi
@@ -47,7 +48,7 @@ for program in busybox "$@"; do
   [ -f "$path" ] || path=$(command -v "$program") || die "'$program' is not installed"
   add "$path"
 done
-for module in "${modules[@]}"; do
+for module in "${modules[@]}" "${more_modules[@]}"; do
   cp "$cache/$module.ko" "$tree/modules/"
 done
 {

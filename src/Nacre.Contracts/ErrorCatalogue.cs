@@ -126,7 +126,10 @@ public static class ErrorCatalogue
     /// <summary>The build failed.</summary>
     public static readonly ErrorKind BuildFailed = new("E_BUILD_FAILED", 500, ExitCode.Failure, "the log named above has the whole story");
     /// <summary>The folder is not a built golden image.</summary>
-    public static readonly ErrorKind NotAnImage = new("E_NOT_AN_IMAGE", 400, ExitCode.Refused, "give the folder that 'nacre image build' made");
+    public static readonly ErrorKind NotAnImage = new("E_NOT_AN_IMAGE", 400, ExitCode.Refused, "give the folder that 'nacre image build' or 'nacre image import' made");
+
+    /// <summary>A file is not a whole disk that could be imported.</summary>
+    public static readonly ErrorKind NotADisk = new("E_NOT_A_DISK", 400, ExitCode.Refused, "give one file that holds the whole disk: raw, qcow2, vmdk, vhdx or vdi");
 
     // This computer
     /// <summary>A program is not installed.</summary>
@@ -167,6 +170,8 @@ public static class ErrorCatalogue
     public static readonly ErrorKind GuestFailed = new("E_GUEST_FAILED", 500, ExitCode.Failure, "the lines above are the last ones of the guest's console");
     /// <summary>A moment, or a file in it, can't be read or taken back.</summary>
     public static readonly ErrorKind MomentUnreadable = new("E_MOMENT_UNREADABLE", 500, ExitCode.Failure, "'nacre livepc snapshot browse' shows what the moment has; nothing was changed");
+    /// <summary>The guest has no agent, and so nothing can be done inside it.</summary>
+    public static readonly ErrorKind NoAgent = new("E_NO_AGENT", 409, ExitCode.State, "install qemu-guest-agent in the image; its screen works without: 'nacre livepc console'");
     /// <summary>QEMU refused to start.</summary>
     public static readonly ErrorKind QemuFailed = new("E_QEMU_FAILED", 500, ExitCode.Failure, "the lines above are QEMU's own words");
     /// <summary>Something took longer than it may.</summary>

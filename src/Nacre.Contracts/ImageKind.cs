@@ -13,6 +13,10 @@ public enum ImageKind
     /// <summary>An application layer: what an installation on top of a system changed.</summary>
     [JsonStringEnumMemberName("application")]
     Application,
+
+    /// <summary>A whole disk that boots by UEFI, whose inside Nacre does not know: the artifact <c>disk</c>.</summary>
+    [JsonStringEnumMemberName("disk")]
+    Disk,
 }
 
 /// <summary>One release of one image.</summary>

@@ -12,8 +12,8 @@ namespace Nacre.Contracts;
 /// <param name="Size">Bytes of all artifacts.</param>
 /// <param name="Index">Where the encrypted index is.</param>
 /// <param name="Segments">Every segment that the index refers to.</param>
-/// <param name="Kind">What the image is: a release of one kind is never used as the other.</param>
-/// <param name="Digest">SHA-256 of the file system, hexadecimal; null from a publisher of before.</param>
+/// <param name="Kind">What the image is: a release of one kind is never used as another.</param>
+/// <param name="Digest">SHA-256 of the file system, hexadecimal; null of a whole disk, and from a publisher of before.</param>
 /// <param name="BuiltOn">Of an application layer: the <paramref name="Digest"/> of the system that it was built on.</param>
 /// <param name="Contents">Of an application layer: SHA-256 of its <see cref="LayerContents"/> as JSON, hexadecimal.</param>
 public sealed record ReleaseManifest(

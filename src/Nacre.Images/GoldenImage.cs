@@ -1,16 +1,17 @@
 using System.Text.Json;
 using Nacre.Contracts;
 using Nacre.Images.Building;
+using Nacre.Images.Importing;
 
 namespace Nacre.Images;
 
 /// <summary>One file of a built golden image.</summary>
-/// <param name="Name"><c>system</c>, <c>kernel</c> or <c>initramfs</c>; of an application layer <c>layer</c>.</param>
+/// <param name="Name"><c>system</c>, <c>kernel</c> or <c>initramfs</c>; of an application layer <c>layer</c>, of a whole disk <c>disk</c>.</param>
 /// <param name="Path">Where it is.</param>
 /// <param name="Size">Bytes.</param>
 public sealed record GoldenArtifact(string Name, string Path, long Size);
 
-/// <summary>A built golden image: the folder that <c>nacre image build</c> made.</summary>
+/// <summary>A golden image: the folder that <c>nacre image build</c> or <c>nacre image import</c> made.</summary>
 /// <param name="Name">The image's name.</param>
 /// <param name="Created">When its content is from, seconds since 1970.</param>
 /// <param name="CommandLine">What the image wants on its kernel's command line.</param>
@@ -27,7 +28,14 @@ public sealed record GoldenImage(
     {
         try
         {
-            var built = BuiltImage.FromJson(File.ReadAllBytes(Path.Combine(folder, "image.json")));
+            var json = File.ReadAllBytes(Path.Combine(folder, "image.json"));
+            if (ImportedDisk.TryFromJson(json) is { } disk)
+            {
+                return new GoldenImage(
+                    Names.Parse(disk.Name, "an image"), disk.Created.ToUnixTimeSeconds(), "", [Artifact(folder, "disk", ImportedDisk.FileName, disk.DiskSize)], ImageKind.Disk);
+            }
+
+            var built = BuiltImage.FromJson(json);
             if (built is { Kind: ImageKind.Application, On: { } on })
             {
                 var contents = File.ReadAllBytes(Path.Combine(folder, "contents.json"));

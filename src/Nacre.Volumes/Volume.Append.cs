@@ -295,7 +295,7 @@ public sealed partial class Volume
     }
 
     /// <summary>Makes everything appended before durable. Runs without the gate, so that writes go on beside the disk's work.</summary>
-    private void Flush()
+    internal void Flush()
     {
         lock (_flushing)
         {

@@ -185,7 +185,8 @@ public sealed partial class Volume : IBlockDevice, IWriteTogether
         }
     }
 
-    private void Change(SlotKind kind, long offset, long length, ReadOnlySpan<BlockWrite> writes)
+    /// <summary>Makes a change that lies inside the volume. For writes, offset is not looked at and length is the bytes of all.</summary>
+    internal void Change(SlotKind kind, long offset, long length, ReadOnlySpan<BlockWrite> writes)
     {
         for (var madeRoom = false; !TryChange(kind, offset, length, writes, out var full); madeRoom = true)
         {
@@ -241,7 +242,7 @@ public sealed partial class Volume : IBlockDevice, IWriteTogether
     }
 
     /// <summary>Reads from the volume as it is, or as it was when <paramref name="snapshot"/> was taken.</summary>
-    private void Read(SnapshotState? snapshot, long offset, Span<byte> destination)
+    internal void Read(SnapshotState? snapshot, long offset, Span<byte> destination)
     {
         while (!destination.IsEmpty)
         {

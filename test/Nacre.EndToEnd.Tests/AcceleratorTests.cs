@@ -34,6 +34,15 @@ public sealed class AcceleratorTests
     }
 
     [Fact]
+    public async Task Firmware_that_starts_is_seen_to_start()
+    {
+        Require.Tool("qemu-system-x86_64");
+        BootFiles.RequireFirmware();
+        Assert.True(await Accelerator.BootsAsync(Accelerator.Emulation, "", TimeSpan.FromMinutes(2), Token));
+        Assert.False(await Accelerator.BootsAsync("no-such-accelerator", "", TimeSpan.FromSeconds(20), Token));
+    }
+
+    [Fact]
     public async Task A_forced_accelerator_is_obeyed_and_an_unknown_one_refused()
     {
         await using var organisation = await Organisation.CreateAsync();

@@ -13,12 +13,12 @@ internal static class GoldenImages
 {
     private static readonly SemaphoreSlim Turn = new(1, 1);
 
-    /// <summary>The built folder of the minimal Debian, first (1) or second (2) release.</summary>
+    /// <summary>The built folder of the minimal Debian, first (1) or second (2) release, or the third (3), which is the next Debian.</summary>
     public static async Task<string> MinimalAsync(int release)
     {
         Require.Tool("mmdebstrap");
         Require.Tool("mkfs.erofs");
-        var recipe = release == 1 ? Repository.Path("recipes", "debian-minimal.yaml") : Repository.Path("testdata", "recipes", "debian-minimal-2.yaml");
+        var recipe = release == 1 ? Repository.Path("recipes", "debian-minimal.yaml") : Repository.Path("testdata", "recipes", $"debian-minimal-{release}.yaml");
         var inputs = new[] { recipe }.Concat(Directory.GetFiles(Repository.Path("guest"), "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
             .Concat(Directory.GetFiles(Repository.Path("src", "Nacre.Images", "Building"), "*.cs").Order(StringComparer.Ordinal));
         var key = Convert.ToHexStringLower(SHA256.HashData([.. inputs.SelectMany(File.ReadAllBytes)]))[..16];
@@ -29,6 +29,28 @@ internal static class GoldenImages
             if (!Directory.Exists(folder))
             {
                 await new Shell().RunAsync("image", "build", recipe, "--output", folder);
+            }
+        }
+        finally
+        {
+            Turn.Release();
+        }
+
+        return folder;
+    }
+
+    /// <summary>The built folder of an application layer of <c>testdata/recipes</c>.</summary>
+    public static async Task<string> ApplicationAsync(string recipe, string system)
+    {
+        var path = Repository.Path("testdata", "recipes", $"{recipe}.yaml");
+        var key = Convert.ToHexStringLower(SHA256.HashData([.. File.ReadAllBytes(path), .. System.Text.Encoding.UTF8.GetBytes(system)]))[..16];
+        var folder = Repository.Path("artifacts", "golden", $"{recipe}-{key}");
+        await Turn.WaitAsync();
+        try
+        {
+            if (!Directory.Exists(folder))
+            {
+                await new Shell().RunAsync("image", "build", path, "--on", system, "--output", folder);
             }
         }
         finally
@@ -137,10 +159,10 @@ internal sealed class Organisation : IAsyncDisposable
     }
 
     /// <summary>Publishes a built image and offers it as the LivePC <c>office</c> to alice.</summary>
-    public async Task<CommandResult> OfferAsync(string image)
+    public async Task<CommandResult> OfferAsync(string image, string name = "debian-minimal")
     {
         var published = await Administrator.RunAsync("image", "publish", image, "--channel", "stable");
-        await Administrator.RunAsync("livepc", "create", "office", "--image", "debian-minimal");
+        await Administrator.RunAsync("livepc", "create", "office", "--image", name);
         await Administrator.RunAsync("livepc", "entitle", "office", "alice");
         return published;
     }

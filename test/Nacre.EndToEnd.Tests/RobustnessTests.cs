@@ -95,10 +95,10 @@ public sealed class RobustnessTests
         Assert.Equal("kept", (await organisation.InGuestAsync("cat /home/user/note")).TrimEnd());
 
         // A rejuvenation takes the system layer back also from a guest whose player was killed.
-        await organisation.InGuestAsync("touch /etc/infected; sync");
+        await organisation.InGuestAsync("touch /usr/infected; sync");
         await organisation.KillPlayerAsync();
         await organisation.Device.RunAsync("livepc", "rejuvenate", "office");
-        Assert.Equal("gone kept", (await organisation.InGuestAsync("test -e /etc/infected || printf 'gone '; cat /home/user/note")).TrimEnd());
+        Assert.Equal("gone kept", (await organisation.InGuestAsync("test -e /usr/infected || printf 'gone '; cat /home/user/note")).TrimEnd());
     }
 
     [Fact]

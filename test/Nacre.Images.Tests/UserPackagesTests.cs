@@ -95,6 +95,9 @@ public sealed class UserPackagesTests(UserPackagesFixture debian) : IClassFixtur
         var first = await debian.ReleaseAsync("needs-1", Package("base-library", "1", files: "/usr/share/base-library"));
         var second = await debian.ReleaseAsync("needs-2", Package("base-library", "2", files: "/usr/share/base-library"));
         await device.RunAsync(first, "dpkg -i /run/packages/*.deb", packages);
+
+        // At the very next start too, before anything was ever merged.
+        Assert.Equal(103, (await device.TryAsync(second, "true")).ExitCode);
         var status = Path.Combine(second, "var/lib/dpkg/status");
         var found = await device.TryAsync(first, "cp /run/packages/status /run/status; /usr/lib/nacre/applications check /run/status", Directory.GetParent(status)!.FullName);
         Assert.Equal(3, found.ExitCode);
@@ -145,7 +148,7 @@ public sealed class UserPackagesTests(UserPackagesFixture debian) : IClassFixtur
     {
         using var device = debian.NewDevice();
         var packages = debian.Build(
-            Package("mine", "1", conffile: "one\n", files: "/usr/bin/mine /usr/share/mine/a /usr/share/mine/b", script: "useradd -r -U mine; mkdir -p /var/lib/mine; echo 1 > /var/lib/mine/state; chown -R mine /var/lib/mine"),
+            Package("mine", "1", conffile: "one\n", files: "/usr/bin/mine /usr/share/mine/a /usr/share/mine/b", script: "id mine >/dev/null 2>&1 || useradd -r -U mine; mkdir -p /var/lib/mine; echo 1 > /var/lib/mine/state; chown -R mine /var/lib/mine"),
             Package("mine", "2", conffile: "two\n", files: "/usr/bin/mine /usr/share/mine/b /usr/share/mine/c", script: "echo 2 > /var/lib/mine/state"));
         var taken = await debian.ReleaseAsync("killed", Package("other", "1", script: "groupadd -r -g 999 other; useradd -r -u 999 -g 999 other"));
         const string Whole = Sound + "case \"$(dpkg-query -W -f '${Version}' mine 2>/dev/null)\" in"
@@ -269,8 +272,8 @@ public sealed class UserPackagesTests(UserPackagesFixture debian) : IClassFixtur
         var updates = await debian.RootAsync("bookworm", withUpdates: true);
         var next = await debian.RootAsync("trixie", withUpdates: false);
         await device.RunAsync(debian.First, "apt-get -y -q install cowsay redis-server tmux vim-tiny nginx-light postgresql >/dev/null 2>&1; " + RedisCounts(1)
-            + "su postgres -c '/usr/lib/postgresql/15/bin/pg_ctl -w -D /var/lib/postgresql/15/main -o \"-c config_file=/etc/postgresql/15/main/postgresql.conf\" start >/dev/null && createdb kept && /usr/lib/postgresql/15/bin/pg_ctl -w -D /var/lib/postgresql/15/main stop'");
-        const string Postgres = "su postgres -c '/usr/lib/postgresql/15/bin/pg_ctl -w -D /var/lib/postgresql/15/main -o \"-c config_file=/etc/postgresql/15/main/postgresql.conf\" start >/dev/null && psql -lqt | grep -q kept && /usr/lib/postgresql/15/bin/pg_ctl -w -D /var/lib/postgresql/15/main stop';";
+            + "su postgres -c '/usr/lib/postgresql/15/bin/pg_ctl -w -D /var/lib/postgresql/15/main -o \"-c config_file=/etc/postgresql/15/main/postgresql.conf -c listen_addresses=127.0.0.1\" start >/dev/null && createdb kept && /usr/lib/postgresql/15/bin/pg_ctl -w -D /var/lib/postgresql/15/main stop'");
+        const string Postgres = "install -d -o postgres /run/postgresql; su postgres -c '/usr/lib/postgresql/15/bin/pg_ctl -w -D /var/lib/postgresql/15/main -o \"-c config_file=/etc/postgresql/15/main/postgresql.conf -c listen_addresses=127.0.0.1\" start >/dev/null && psql -lqt | grep -q kept && /usr/lib/postgresql/15/bin/pg_ctl -w -D /var/lib/postgresql/15/main stop';";
         await device.RunAsync(debian.First, Sound + Postgres + "nginx -t 2>&1; " + RedisCounts(2));
         await device.RunAsync(updates, Sound + Postgres + "nginx -t 2>&1; tmux -V; " + RedisCounts(3));
 

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Nacre.Contracts;
 using Nacre.Player.LivePcs;
 using Nacre.Player.Machines;
+using Nacre.Player.Stacks;
 using Nacre.Testing;
 using Xunit;
 
@@ -87,8 +88,9 @@ public sealed class LeftOverTests : IDisposable
         {
             ProcessId = 7,
             StartTime = 8,
-            Version = 9,
-            Release = MachineRecord.DigestOf("signed"),
+            Stack = new CorporateStack([new ReleaseName("debian", 9), new ReleaseName("tools", 1)]),
+            Release = MachineRecord.DigestOf(["signed", "signed too"]),
+            Kind = ImageKind.Disk,
             Accelerator = "tcg",
             Memory = 512,
             Processors = 1,

@@ -21,8 +21,8 @@ public sealed class TrustTests
         using var stranger = ECDsa.Create(ECCurve.NamedCurves.nistP256);
         var trusted = PublicKeys.From(publisher);
         ErrorKind Refusal(ReleaseManifest manifest, ECDsa key, string type = ReleaseManifest.Type) =>
-            Assert.Throws<NacreException>(() => OpenedLease.VerifyManifest(Jws.SignClaims(manifest, key, type), trusted, "desk")).Kind;
-        Assert.Equal(3, OpenedLease.VerifyManifest(Jws.SignClaims(Manifest, publisher, ReleaseManifest.Type), trusted, "desk").Version);
+            Assert.Throws<NacreException>(() => OpenedLease.VerifyManifest(Jws.SignClaims(manifest, key, type), trusted, "desk", ImageKind.System)).Kind;
+        Assert.Equal(3, OpenedLease.VerifyManifest(Jws.SignClaims(Manifest, publisher, ReleaseManifest.Type), trusted, "desk", ImageKind.System).Version);
         Assert.Equal(ErrorCatalogue.ReleaseNotAuthentic, Refusal(Manifest, stranger));
         Assert.Equal(ErrorCatalogue.ReleaseNotAuthentic, Refusal(Manifest with { Image = "other" }, publisher));
         Assert.Equal(ErrorCatalogue.Unsupported, Refusal(Manifest with { Format = 2 }, publisher));

@@ -59,7 +59,7 @@ internal static class UserCommands
 /// <summary><c>nacre device</c>.</summary>
 internal static class DeviceCommands
 {
-    public static Command Create() => new("device", "Enrol this device, and administer devices") { Enrol(), Code(), List(), Revoke() };
+    public static Command Create() => new("device", "Enrol this device, and administer devices") { Enrol(), Code(), List(), Revoke(), Reports() };
 
     private static Command Enrol()
     {
@@ -103,6 +103,18 @@ internal static class DeviceCommands
             {
                 device.Id, device.Name, device.User, Time(device.EnrolledAt), device.LastSeenAt is { } seen ? Time(seen) : "-", device.Revoked ? "revoked" : "enrolled",
             })));
+        });
+        return command;
+    }
+
+    private static Command Reports()
+    {
+        var id = new Argument<string?>("ID") { Description = "The device (default: all of them)", Arity = ArgumentArity.ZeroOrOne };
+        var command = new Command("reports", "Show why corporate layers did not start on devices (administrators)") { id };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            using var client = Administration.Connect();
+            LivePcCommands.ShowReports(await client.ListReportsAsync(parsed.GetValue(id), null, cancellationToken));
         });
         return command;
     }

@@ -3,6 +3,7 @@ using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Images;
 using Nacre.Images.Building;
+using Nacre.Images.Importing;
 using Nacre.Images.Publishing;
 using Nacre.Images.Recipes;
 
@@ -11,7 +12,7 @@ namespace Nacre.Cli.Commands;
 /// <summary><c>nacre image</c>: build golden images, publish releases, move channels.</summary>
 internal static class ImageCommands
 {
-    public static Command Create() => new("image", "Golden images: build, publish, list (administrators)") { Build(), Publish(), List(), Channel() };
+    public static Command Create() => new("image", "Golden images: build, import, publish, list (administrators)") { Build(), Import(), Publish(), List(), Channel() };
 
     private static Command Build()
     {
@@ -109,11 +110,32 @@ internal static class ImageCommands
         }
     }
 
+    private static Command Import()
+    {
+        var disk = new Argument<string>("DISK") { Description = "One file that holds a whole disk which boots by UEFI: raw, qcow2, vmdk, vhdx or vdi; it is not changed" };
+        var name = new Option<string>("--name") { Description = "The golden image's name", Required = true };
+        var output = new Option<string?>("--output", "-o") { Description = "The folder to make (default: the image's name)" };
+        var format = new Option<DiskFormat?>("--format") { Description = "What the file is (default: what its first bytes say)" };
+        var command = new Command("import", "Make a golden image of a disk whose inside Nacre does not know, such as a Windows that was installed elsewhere; it needs drivers for virtio disks") { disk, name, output, format };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var folder = parsed.GetValue(output) ?? parsed.GetValue(name)!;
+            var imported = await Terminal.ProgressAsync($"importing {parsed.GetValue(name)}", report => DiskImporter.ImportAsync(
+                parsed.GetValue(disk)!, parsed.GetValue(format), parsed.GetValue(name)!, Path.GetFullPath(folder), report, cancellationToken));
+            Terminal.Result(imported, () =>
+            {
+                Terminal.Line($"{Path.GetFullPath(folder)}: a disk of {Terminal.Bytes(imported.DiskSize)}, imported from {imported.From.ToString().ToLowerInvariant()}");
+                Terminal.Line($"next: nacre image publish {folder} --channel pilot");
+            });
+        });
+        return command;
+    }
+
     private static Command Publish()
     {
-        var folder = new Argument<string>("FOLDER") { Description = "The folder that 'nacre image build' made" };
+        var folder = new Argument<string>("FOLDER") { Description = "The folder that 'nacre image build' or 'nacre image import' made" };
         var channel = new Option<string?>("--channel") { Description = "Point this channel at the new release" };
-        var command = new Command("publish", "Publish a built image as the next release: uploads only what the server lacks, signs it; interrupted, run it again") { folder, channel };
+        var command = new Command("publish", "Publish an image as the next release: uploads only what the server lacks, signs it; interrupted, run it again") { folder, channel };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var image = GoldenImage.Open(parsed.GetValue(folder)!);

@@ -15,6 +15,10 @@ internal static class LivePcCommands
     internal static readonly Option<int?> Memory = new("--memory") { Description = "The guest's memory in MiB (default: half of the host's, 1024 to 4096)" };
     internal static readonly Option<int?> Processors = new("--processors") { Description = "The guest's processors (default: the host's, at most 4)" };
     internal static readonly Option<int?> Minutes = new("--timeout") { Description = "Minutes that the guest may take to start (default: as the policy says)" };
+    internal static readonly Option<int?> AgentWait = new("--agent-wait")
+    {
+        Description = "Seconds after which a guest whose image is a whole disk counts as one without an agent (default: 120, 360 where it is emulated)",
+    };
     internal static readonly Option<bool> NoFetch = new("--no-fetch") { Description = "Do not fetch the rest of the release once the guest is up" };
     private static readonly Option<bool> AcceptOlder = new("--accept-older-state")
     {
@@ -29,7 +33,7 @@ internal static class LivePcCommands
     public static Command Create() => new("livepc", "Run LivePCs on this device, and define them on the server")
     {
         List(), Start(), Stop(), Status(), Update(), RejuvenationCommands.Rejuvenate(), RejuvenationCommands.Undo(), SnapshotCommands.Create(), Contact(),
-        Console(), Screenshot(), Execute(), Define(), Entitle(), Withdraw(), Policy(), OrderCommands.Order(), OrderCommands.List(),
+        Console(), Screenshot(), Execute(), Define(), Entitle(), Withdraw(), Policy(), Layers(), Reports(), OrderCommands.Order(), OrderCommands.List(),
     };
 
     internal static LivePcPlayer Player() => new(PlayerPaths.Open(), TimeProvider.System);
@@ -66,7 +70,7 @@ internal static class LivePcCommands
 
     private static Command Start()
     {
-        var command = new Command("start", "Start a LivePC: it streams in at the first start, and works offline once it is complete") { Name, Memory, Processors, Minutes, NoFetch, AcceptOlder, UserPackages };
+        var command = new Command("start", "Start a LivePC: it streams in at the first start, and works offline once it is complete") { Name, Memory, Processors, Minutes, AgentWait, NoFetch, AcceptOlder, UserPackages };
         command.SetAction((parsed, cancellationToken) => StartAsync(Player(), parsed, cancellationToken));
         return command;
     }
@@ -75,7 +79,7 @@ internal static class LivePcCommands
     {
         var name = parsed.GetValue(Name)!;
         List<string> command = [.. PlayerCommand.Self(), "player", name];
-        foreach (var (option, value) in new[] { ("--memory", parsed.GetValue(Memory)), ("--processors", parsed.GetValue(Processors)), ("--timeout", parsed.GetValue(Minutes)) })
+        foreach (var (option, value) in new[] { ("--memory", parsed.GetValue(Memory)), ("--processors", parsed.GetValue(Processors)), ("--timeout", parsed.GetValue(Minutes)), ("--agent-wait", parsed.GetValue(AgentWait)) })
         {
             if (value is { } number)
             {
@@ -107,6 +111,11 @@ internal static class LivePcCommands
                 Terminal.Line($"accepted as the newest state from now on: {older}");
             }
 
+            if (status.SetAside is { } aside)
+            {
+                Terminal.Line($"{aside}; what ran before was started, and the server is told");
+            }
+
             if (status.FinishedRejuvenation is { } moment)
             {
                 Terminal.Line($"a rejuvenation that had been interrupted was finished; the layers before it are kept as moment {moment}");
@@ -121,9 +130,18 @@ internal static class LivePcCommands
             }
 
             Terminal.Line(string.Create(CultureInfo.InvariantCulture,
-                $"{name} runs release {status.Version} of {status.Image}: usable after {status.SecondsToAgent:0.0} s and {Terminal.Bytes(status.BytesToAgent ?? 0)} of {Terminal.Bytes(status.ImageBytes)} fetched ({Share(status.BytesToAgent ?? 0, status.ImageBytes)})"));
+                $"{name} runs release {status.Version} of {status.Image}{With(status.Layers)}: usable after {status.SecondsToAgent:0.0} s and {Terminal.Bytes(status.BytesToAgent ?? 0)} of {Terminal.Bytes(status.ImageBytes)} fetched ({Share(status.BytesToAgent ?? 0, status.ImageBytes)})"));
             Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"system layer put back to clean in {status.RejuvenationMilliseconds:0.0} ms; accelerator {status.Accelerator}; lease until {status.LeaseEnds:yyyy-MM-dd HH:mm} UTC{(status.Offline ? "; offline" : "")}"));
+            NoteAgent(status);
         });
+    }
+
+    private static void NoteAgent(LivePcStatus status)
+    {
+        if (status.Agent == AgentState.None)
+        {
+            Terminal.Line("agent: none; its screen works ('nacre livepc console'), commands inside it do not, and its power button shuts it down");
+        }
     }
 
     private static Command Stop()
@@ -150,7 +168,12 @@ internal static class LivePcCommands
             var status = await Player().StatusAsync(parsed.GetValue(Name)!, cancellationToken);
             Terminal.Result(status, () =>
             {
-                Terminal.Line($"{status.Name}: {Lower(status.Phase)}{(status.Version is { } version ? $", release {version} of {status.Image}" : "")}");
+                Terminal.Line($"{status.Name}: {Lower(status.Phase)}{(status.Version is { } version ? $", release {version} of {status.Image}{With(status.Layers)}{(status.OnTrial ? ", on trial" : "")}" : "")}");
+                if (status.SetAside is { } aside)
+                {
+                    Terminal.Line(aside);
+                }
+
                 if (status.Phase == LivePcPhase.Paused)
                 {
                     Terminal.Line($"paused: {status.Detail}");
@@ -160,6 +183,7 @@ internal static class LivePcCommands
                     Terminal.Line($"its player was killed: 'nacre livepc start {status.Name}' goes on with its guest");
                 }
 
+                NoteAgent(status);
                 if (status.StoredBytes > 0)
                 {
                     Terminal.Line(status.Presence == ReleasePresence.Complete
@@ -172,7 +196,7 @@ internal static class LivePcCommands
                     Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"lease until {ends:yyyy-MM-dd HH:mm} UTC{(status.Offline ? ", taken offline" : "")}"));
                 }
 
-                foreach (var problem in new[] { status.Problem, status.FreshnessProblem, status.MomentProblem }.OfType<string>())
+                foreach (var problem in new[] { status.Problem, status.LayerProblem, status.FreshnessProblem, status.MomentProblem }.OfType<string>())
                 {
                     Terminal.Line($"problem: {problem}");
                 }
@@ -183,7 +207,8 @@ internal static class LivePcCommands
 
     private static Command Update()
     {
-        var command = new Command("update", "Download the release that the channel offers; it starts at the next start, under the user's layers") { Name, UserPackages };
+        var retry = new Option<bool>("--retry") { Description = "Take corporate layers again that were set aside (E_SET_ASIDE)" };
+        var command = new Command("update", "Download the release and the application layers on offer; they start at the next start, under the user's layers, on trial") { Name, retry, UserPackages };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var name = parsed.GetValue(Name)!;
@@ -195,14 +220,19 @@ internal static class LivePcCommands
                 {
                     total = planned.Bytes;
                     Terminal.Note($"{name}: release {planned.From?.ToString(CultureInfo.InvariantCulture) ?? "-"} to {planned.To}: {Terminal.Bytes(planned.Bytes)} to download of {Terminal.Bytes(planned.ReleaseBytes)}");
+                    foreach (var layer in planned.Layers)
+                    {
+                        Terminal.Note($"{name}: {Words(layer)}");
+                    }
                 },
                 new Reporter<long>(fetched => report(total == 0 ? 1 : (double)fetched / total, $"{Terminal.Bytes(fetched)} of {Terminal.Bytes(total)}")),
+                parsed.GetValue(retry),
                 cancellationToken));
             Terminal.Result(result, () =>
             {
                 Terminal.Line(result is null
                     ? $"{name} is up to date"
-                    : $"{name}: release {result.To} is here ({Terminal.Bytes(result.Bytes)} downloaded) and starts at the next start");
+                    : $"{name}: release {result.To}{string.Concat(result.Layers.Where(layer => layer.To is not null).Select(layer => $" with {layer.Image} {layer.To}"))} is here ({Terminal.Bytes(result.Bytes)} downloaded) and starts at the next start");
                 foreach (var conflict in result?.UserPackages?.Conflicts ?? [])
                 {
                     Terminal.Line($"{conflict.Package} {conflict.Version} is taken out then{(parsed.GetValue(UserPackages) == UserPackageConflicts.Reinstall ? " and installed again" : "")}: {conflict.Reason}");
@@ -321,6 +351,75 @@ internal static class LivePcCommands
         });
         return command;
     }
+
+    private static string With(IReadOnlyList<string> layers) => layers.Count == 0 ? "" : $" with {string.Join(", ", layers)}";
+
+    private static string Words(LayerChange layer) => layer.From is null ? $"application layer {layer.Image} {layer.To} is added"
+        : layer.To is null ? $"application layer {layer.Image} is removed"
+        : $"application layer {layer.Image}: release {layer.From} to {layer.To}";
+
+    private static Command Layers()
+    {
+        var layers = new Argument<string[]>("APP[:CHANNEL]") { Description = "The application layers, lowest first, each with its channel (default: stable); none of them: show", Arity = ArgumentArity.ZeroOrMore };
+        var none = new Option<bool>("--none") { Description = "Take all application layers out" };
+        var command = new Command("layers", "Set the application layers of a LivePC, in order, or show them (administrators); devices take them with their next update") { Name, layers, none };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var name = parsed.GetValue(Name)!;
+            var wanted = parsed.GetValue(layers) ?? [];
+            if (parsed.GetValue(none) && wanted.Length > 0)
+            {
+                throw new NacreException(ErrorCatalogue.UsageInvalid, "give either application layers or --none");
+            }
+
+            var choices = wanted.Select(word => word.Split(':', 2)).Select(parts => new LayerChoice(parts[0], parts.Length == 2 ? parts[1] : null)).ToList();
+            using var client = Administration.Connect();
+            var stack = wanted.Length == 0 && !parsed.GetValue(none)
+                ? await client.GetLayersAsync(name, cancellationToken)
+                : await client.PutLayersAsync(name, choices, cancellationToken);
+            Terminal.Result(stack, () =>
+            {
+                Terminal.Table(["POSITION", "IMAGE", "CHANNEL", "RELEASE"], stack.Layers.Prepend(new StackedLayer(stack.Image, stack.Channel, stack.Version))
+                    .Select((layer, position) => new[] { position == 0 ? "system" : $"{position}", layer.Image, layer.Channel, layer.Version is { } version ? $"{version}" : "-" }));
+                foreach (var conflict in stack.Conflicts)
+                {
+                    Terminal.Line($"conflict: {conflict.Path}: brought by {string.Join(", ", conflict.Layers)}; {conflict.Winner} wins");
+                }
+
+                foreach (var warning in stack.Warnings)
+                {
+                    Terminal.Line($"warning: {warning}");
+                }
+            });
+        });
+        return command;
+    }
+
+    private static Command Reports()
+    {
+        var command = new Command("reports", "Show what devices reported about a LivePC's corporate layers (administrators)") { Name };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            using var client = Administration.Connect();
+            ShowReports(await client.ListReportsAsync(null, parsed.GetValue(Name)!, cancellationToken));
+        });
+        return command;
+    }
+
+    /// <summary>Shows reports, the newest first.</summary>
+    internal static void ShowReports(IReadOnlyList<DeviceReport> reports) => Terminal.Result(reports, () =>
+    {
+        foreach (var (device, livePc, _, report) in reports)
+        {
+            var kind = JsonSerializer.Serialize(report.Kind, ContractJson.Options).Trim('"');
+            Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"{report.At:yyyy-MM-dd HH:mm} UTC, device {device}, {livePc}, {kind}: {string.Join(", ", report.Stack)}"));
+            Terminal.Line($"  {report.Reason}");
+            foreach (var line in report.Console.Split('\n', StringSplitOptions.RemoveEmptyEntries))
+            {
+                Terminal.Line($"    {line.Trim()}");
+            }
+        }
+    });
 
     private static readonly JsonSerializerOptions Indented = new(ContractJson.Options) { WriteIndented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 

@@ -20,10 +20,11 @@ internal static partial class PlayerCommand
         var memory = new Option<int?>("--memory");
         var processors = new Option<int?>("--processors");
         var minutes = new Option<int?>("--timeout");
+        var agent = new Option<int?>("--agent-wait");
         var noFetch = new Option<bool>("--no-fetch");
         var acceptOlder = new Option<bool>("--accept-older-state");
         var userPackages = new Option<UserPackageConflicts?>("--user-packages");
-        var command = new Command("player", "Run one LivePC in this process (used by 'nacre livepc start')") { name, memory, processors, minutes, noFetch, acceptOlder, userPackages };
+        var command = new Command("player", "Run one LivePC in this process (used by 'nacre livepc start')") { name, memory, processors, minutes, agent, noFetch, acceptOlder, userPackages };
         command.Hidden = true;
         command.SetAction(async (parsed, cancellationToken) =>
         {
@@ -41,6 +42,11 @@ internal static partial class PlayerCommand
             if (parsed.GetValue(minutes) is { } limit)
             {
                 options = options with { StartLimit = TimeSpan.FromMinutes(limit) };
+            }
+
+            if (parsed.GetValue(agent) is { } seconds)
+            {
+                options = options with { AgentLimit = TimeSpan.FromSeconds(seconds) };
             }
 
             try

@@ -41,7 +41,7 @@ internal static class RejuvenationCommands
     {
         var command = new Command("rejuvenate", "Put layers back to a clean state: the system always; of the user's what is asked for. A moment is taken first, so it can be undone")
         {
-            LivePcCommands.Name, Depth, To, Before, DryRun, Yes, LivePcCommands.Memory, LivePcCommands.Processors, LivePcCommands.Minutes, LivePcCommands.NoFetch,
+            LivePcCommands.Name, Depth, To, Before, DryRun, Yes, LivePcCommands.Memory, LivePcCommands.Processors, LivePcCommands.Minutes, LivePcCommands.AgentWait, LivePcCommands.NoFetch,
         };
         command.SetAction((parsed, cancellationToken) => RunAsync(
             parsed, new RejuvenationRequest(parsed.GetValue(Depth), parsed.GetValue(To), parsed.GetValue(Before)), cancellationToken));
@@ -52,7 +52,7 @@ internal static class RejuvenationCommands
     {
         var command = new Command("undo", "Undo the last rejuvenation: the layers that it put back are again what they were before it; another undo takes that back")
         {
-            LivePcCommands.Name, DryRun, Yes, LivePcCommands.Memory, LivePcCommands.Processors, LivePcCommands.Minutes, LivePcCommands.NoFetch,
+            LivePcCommands.Name, DryRun, Yes, LivePcCommands.Memory, LivePcCommands.Processors, LivePcCommands.Minutes, LivePcCommands.AgentWait, LivePcCommands.NoFetch,
         };
         command.SetAction((parsed, cancellationToken) => RunAsync(parsed, new RejuvenationRequest(RejuvenationDepth.Moment, IsUndo: true), cancellationToken));
         return command;

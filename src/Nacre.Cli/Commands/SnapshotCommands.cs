@@ -38,11 +38,13 @@ internal static class SnapshotCommands
             Terminal.Result(list.Moments, () => Terminal.Table(["MOMENT", "KIND", "TAKEN (UTC)", "APPLICATIONS", "SETTINGS", "DATA", "NAME"], list.Moments.Select(moment => new[]
             {
                 moment.Id, moment.Kind.ToString().ToLowerInvariant(), moment.Taken.ToString("yyyy-MM-dd HH:mm:ss", CultureInfo.InvariantCulture),
-                Terminal.Bytes(moment.Bytes["applications"]), Terminal.Bytes(moment.Bytes["settings"]), Terminal.Bytes(moment.Bytes["data"]), Words(moment),
+                Stored(moment, "applications"), Stored(moment, "settings"), Stored(moment, "data"), Words(moment),
             })));
         });
         return command;
     }
+
+    private static string Stored(Moment moment, string layer) => moment.Bytes.TryGetValue(layer, out var bytes) ? Terminal.Bytes(bytes) : "-";
 
     private static Command Delete()
     {

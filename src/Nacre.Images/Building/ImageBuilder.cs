@@ -16,7 +16,7 @@ public static class ImageBuilder
 {
     /// <summary>What the layers, the agent and the initramfs need in every image.</summary>
     private static readonly ImmutableArray<string> GuestPackages =
-        ["systemd-sysv", "udev", "dbus", "qemu-guest-agent", "initramfs-tools", "busybox", "zstd", "e2fsprogs", "tzdata"];
+        ["systemd-sysv", "udev", "dbus", "passwd", "qemu-guest-agent", "initramfs-tools", "busybox", "zstd", "e2fsprogs", "tzdata"];
 
     /// <summary>Programs of the machine that builds, and the Debian packages they are in.</summary>
     private static readonly ImmutableArray<(string Program, string Package)> Programs =

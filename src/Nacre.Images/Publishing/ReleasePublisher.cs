@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using Microsoft.Win32.SafeHandles;
 using Nacre.Contracts;
 using Nacre.Volumes;
 using Nacre.Volumes.Releases;
@@ -29,6 +30,10 @@ public sealed class ReleasePublisher
     private const int SegmentTarget = 8 * 1024 * 1024;
     private const int BatchBytes = 16 * 1024 * 1024;
     private const int CompressionLevel = 9;
+
+    /// <summary>The longest hole that is one entry of the index: 1 GiB.</summary>
+    private const int MaxHoleBlocks = 1 << 18;
+
     private readonly IReleaseStore store;
     private readonly PublisherKeys keys;
     private readonly ECDsa signingKey;
@@ -54,10 +59,15 @@ public sealed class ReleasePublisher
     public async Task<PublishResult> PublishAsync(GoldenImage image, IProgress<PublishProgress>? progress, CancellationToken cancellationToken)
     {
         var releases = await store.ListReleasesAsync(cancellationToken).ConfigureAwait(false);
-        await LearnKnownChunksAsync(releases, cancellationToken).ConfigureAwait(false);
+        var others = await LearnKnownChunksAsync(releases, cancellationToken).ConfigureAwait(false);
+        if (others.FirstOrDefault(manifest => manifest.Image == image.Name && manifest.Kind != image.Kind) is { } other)
+        {
+            throw new NacreException(ErrorCatalogue.AlreadyExists, $"'{image.Name}' is an image of kind {Word(other.Kind)} there, and this one is of kind {Word(image.Kind)}: what its users keep would not fit");
+        }
+
         var version = 1 + releases.Where(release => release.Image == image.Name).Select(release => release.Version).DefaultIfEmpty().Max();
         var total = image.Artifacts.Sum(artifact => artifact.Size);
-        var digest = await DigestAsync(image.Artifacts[^1].Path, cancellationToken).ConfigureAwait(false);
+        var digest = image.Kind == ImageKind.Disk ? null : await DigestAsync(image.Artifacts[^1].Path, cancellationToken).ConfigureAwait(false);
         var artifacts = new List<(GoldenArtifact Artifact, List<(int Blocks, UInt128? Chunk)> Chunks)>();
         var run = new Run(this, total, progress);
         foreach (var artifact in image.Artifacts)
@@ -84,6 +94,8 @@ public sealed class ReleasePublisher
         return new PublishResult(release, total, uploaded, run.ReusedBytes);
     }
 
+    private static string Word(ImageKind kind) => kind.ToString().ToLowerInvariant();
+
     private static async Task<string> DigestAsync(string path, CancellationToken cancellationToken)
     {
         var stream = File.OpenRead(path);
@@ -93,17 +105,14 @@ public sealed class ReleasePublisher
 
     private static SegmentReference Reference(string name, byte[] bytes) => new(name, bytes.Length, Convert.ToHexStringLower(SHA256.HashData(bytes)));
 
-    private async Task LearnKnownChunksAsync(IReadOnlyList<Release> releases, CancellationToken cancellationToken)
+    private async Task<IReadOnlyList<ReleaseManifest>> LearnKnownChunksAsync(IReadOnlyList<Release> releases, CancellationToken cancellationToken)
     {
         // Only what this organisation signed is referred to again: a hostile store can't slip in a segment of its own.
         var publicKey = PublicKeys.From(signingKey);
-        foreach (var release in releases)
+        var manifests = releases.Select(release => Jws.VerifyClaims<ReleaseManifest>(release.Manifest, publicKey, ErrorCatalogue.ReleaseNotAuthentic, ReleaseManifest.Type)).ToArray();
+        foreach (var segment in manifests.SelectMany(manifest => manifest.Segments))
         {
-            var manifest = Jws.VerifyClaims<ReleaseManifest>(release.Manifest, publicKey, ErrorCatalogue.ReleaseNotAuthentic, ReleaseManifest.Type);
-            foreach (var segment in manifest.Segments)
-            {
-                stored.TryAdd(segment.Name, segment);
-            }
+            stored.TryAdd(segment.Name, segment);
         }
 
         foreach (var segment in stored.Values)
@@ -117,6 +126,8 @@ public sealed class ReleasePublisher
                 known.TryAdd(chunk, place);
             }
         }
+
+        return manifests;
     }
 
     private (ReleaseIndex Index, List<SegmentReference> Segments) BuildIndex(List<(GoldenArtifact Artifact, List<(int Blocks, UInt128? Chunk)> Chunks)> artifacts)
@@ -172,19 +183,50 @@ public sealed class ReleasePublisher
         public async Task<List<(int Blocks, UInt128? Chunk)>> StoreAsync(GoldenArtifact artifact, CancellationToken cancellationToken)
         {
             var result = new List<(int, UInt128?)>();
+            using var file = File.OpenHandle(artifact.Path);
+            var position = 0L;
+            foreach (var (start, end) in SparseFile.DataRanges(file, artifact.Size, BatchBytes))
+            {
+                Skip(start - position, result);
+                await StoreRangeAsync(file, start, end, result, cancellationToken).ConfigureAwait(false);
+                position = end;
+            }
+
+            Skip(artifact.Size - position, result);
+            progress?.Report(new PublishProgress(read, total, publisher.uploaded));
+            return result;
+        }
+
+        /// <summary>Adds a hole; its last block may be cut by the artifact's end.</summary>
+        private void Skip(long length, List<(int, UInt128?)> result)
+        {
+            read += length;
+            for (var blocks = (length + IBlockDevice.BlockSize - 1) / IBlockDevice.BlockSize; blocks > 0; blocks -= MaxHoleBlocks)
+            {
+                result.Add(((int)Math.Min(blocks, MaxHoleBlocks), null));
+            }
+        }
+
+        private async Task StoreRangeAsync(SafeFileHandle file, long start, long end, List<(int, UInt128?)> result, CancellationToken cancellationToken)
+        {
             var chunker = new Chunker(publisher.keys.ChunkingSeed);
-            var buffer = new byte[BatchBytes];
+            var buffer = new byte[(int)Math.Min(BatchBytes, (end - start + IBlockDevice.BlockSize - 1) / IBlockDevice.BlockSize * IBlockDevice.BlockSize)];
             var filled = 0;
             var examined = 0;
             var ends = new List<Chunker.Cut>();
-            var stream = File.OpenRead(artifact.Path);
-            await using var _ = stream.ConfigureAwait(false);
             for (var atEnd = false; !atEnd;)
             {
-                var count = await stream.ReadAtLeastAsync(buffer.AsMemory(filled), buffer.Length - filled, throwOnEndOfStream: false, cancellationToken).ConfigureAwait(false);
-                atEnd = count < buffer.Length - filled;
-                filled += count;
-                read += count;
+                var wanted = (int)Math.Min(buffer.Length - filled, end - start);
+                for (var count = 0; wanted > 0; wanted -= count, start += count, filled += count, read += count)
+                {
+                    count = await RandomAccess.ReadAsync(file, buffer.AsMemory(filled, wanted), start, cancellationToken).ConfigureAwait(false);
+                    if (count == 0)
+                    {
+                        throw new EndOfStreamException("the image became shorter while it was read");
+                    }
+                }
+
+                atEnd = start == end;
                 if (atEnd && filled % IBlockDevice.BlockSize is var rest and > 0)
                 {
                     buffer.AsSpan(filled, IBlockDevice.BlockSize - rest).Clear();
@@ -208,8 +250,6 @@ public sealed class ReleasePublisher
                 examined -= used;
                 progress?.Report(new PublishProgress(read, total, publisher.uploaded));
             }
-
-            return result;
         }
 
         public async Task FinishAsync(CancellationToken cancellationToken)

@@ -3,16 +3,20 @@ using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Player.Devices;
 using Nacre.Player.LivePcs;
+using Nacre.Player.Stacks;
 
 namespace Nacre.Player.Leases;
 
 /// <summary>A lease that was verified: permission to open one LivePC now, and the secrets that come with it.</summary>
 internal sealed class OpenedLease
 {
-    private readonly LeaseKeys keys;
-    private readonly IReadOnlyDictionary<int, (ReleaseManifest Manifest, string Signed)> manifests;
+    /// <summary>The guest's machine has places for so many disks.</summary>
+    private const int MostLayers = 16;
 
-    private OpenedLease(LeaseClaims claims, LeaseKeys keys, IReadOnlyDictionary<int, (ReleaseManifest, string)> manifests, bool isNew, NacreException? offline)
+    private readonly LeaseKeys keys;
+    private readonly IReadOnlyDictionary<ReleaseName, (ReleaseManifest Manifest, string Signed)> manifests;
+
+    private OpenedLease(LeaseClaims claims, LeaseKeys keys, IReadOnlyDictionary<ReleaseName, (ReleaseManifest, string)> manifests, bool isNew, NacreException? offline)
     {
         Claims = claims;
         IsNew = isNew;
@@ -22,6 +26,12 @@ internal sealed class OpenedLease
     }
 
     public LeaseClaims Claims { get; }
+
+    /// <summary>The corporate layers that the server wants to start.</summary>
+    public CorporateStack Offered => new([new ReleaseName(Claims.Image, Claims.Version), .. Claims.Layers ?? []]);
+
+    /// <summary>What its LivePC's image is made of: the same for all of its releases.</summary>
+    public ImageKind Kind => Release(Offered.System).Manifest.Kind;
 
     /// <summary>Whether the server granted it just now, as the answer to this device's request; else it was kept.</summary>
     public bool IsNew { get; }
@@ -34,19 +44,19 @@ internal sealed class OpenedLease
     /// <summary>Takes a lease from the server; where that can't be reached, uses the one that was kept.</summary>
     /// <param name="identity">This device.</param>
     /// <param name="folder">The LivePC.</param>
-    /// <param name="installedVersion">The release that is installed.</param>
+    /// <param name="keep">The releases that it has and may go back to.</param>
     /// <param name="anchors">What this device states of its layers; null: nothing.</param>
     /// <param name="time">The clock.</param>
     /// <param name="cancellationToken">Stops.</param>
     /// <exception cref="NacreException">LeaseExpired, LeaseNotAuthentic, ReleaseNotAuthentic, NotEntitled, DeviceRevoked, ServerUnreachable (no lease kept).</exception>
     public static async Task<OpenedLease> TakeAsync(
-        EnrolledIdentity identity, LivePcFolder folder, int? installedVersion, IReadOnlyList<StatedAnchor>? anchors, TimeProvider time, CancellationToken cancellationToken)
+        EnrolledIdentity identity, LivePcFolder folder, IReadOnlyList<ReleaseName>? keep, IReadOnlyList<StatedAnchor>? anchors, TimeProvider time, CancellationToken cancellationToken)
     {
         NacreException offline;
         try
         {
             using var client = identity.Connect();
-            var request = new TakeLease(installedVersion, Nonce(), anchors);
+            var request = new TakeLease(null, Nonce(), anchors, keep);
             var grant = await client.TakeLeaseAsync(folder.Name, request, cancellationToken).ConfigureAwait(false);
             if (grant.ReleaseKey is { } releaseKey)
             {
@@ -99,16 +109,16 @@ internal sealed class OpenedLease
     }
 
     /// <summary>Whether this lease lets the device start that release.</summary>
-    public bool Covers(int version) => manifests.ContainsKey(version);
+    public bool Covers(ReleaseName release) => manifests.ContainsKey(release);
 
     /// <summary>The verified manifest of a release that this lease covers.</summary>
-    public (ReleaseManifest Manifest, string Signed) Release(int version) => manifests.TryGetValue(version, out var found)
+    public (ReleaseManifest Manifest, string Signed) Release(ReleaseName release) => manifests.TryGetValue(release, out var found)
         ? found
-        : throw new NacreException(ErrorCatalogue.NotFound, $"the lease does not cover release {version} of '{Claims.Image}'");
+        : throw new NacreException(ErrorCatalogue.NotFound, $"the lease does not cover release {release.Version} of '{release.Image}'");
 
-    public byte[] ReleaseKey(int version) => keys.ReleaseKeys.TryGetValue($"{version}", out var key)
+    public byte[] ReleaseKey(ReleaseName release) => keys.ReleaseKeys.TryGetValue(LeaseKeys.KeyOf(release, Claims.Image), out var key)
         ? Convert.FromBase64String(key)
-        : throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, $"the lease has no key for release {version}");
+        : throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, $"the lease has no key for release {release.Version} of '{release.Image}'");
 
     /// <summary>The key that opens the key slots of this LivePC's volumes: it takes both this device's key and the lease's share.</summary>
     public byte[] SlotKey(EnrolledIdentity identity)
@@ -125,6 +135,8 @@ internal sealed class OpenedLease
             CryptographicOperations.ZeroMemory(share);
         }
     }
+
+    private static string Words(ImageKind kind) => kind switch { ImageKind.System => "a system", ImageKind.Disk => "a whole disk", _ => "an application layer" };
 
     private static string Nonce() => RandomNumberGenerator.GetHexString(32, lowercase: true);
 
@@ -145,24 +157,58 @@ internal sealed class OpenedLease
         var keys = identity.Key.DecryptKeys(untrustedGrant.Keys);
         var trusted = identity.Record.ReleaseKey
             ?? throw new NacreException(ErrorCatalogue.ReleaseNotAuthentic, "the organisation has no release signing key");
-        var manifests = new Dictionary<int, (ReleaseManifest, string)>();
-        foreach (var untrustedManifest in untrustedGrant.Manifests)
-        {
-            var manifest = VerifyManifest(untrustedManifest, trusted, claims.Image);
-            manifests[manifest.Version] = (manifest, untrustedManifest);
-        }
-
-        return new OpenedLease(claims, keys, manifests, isNew, offline);
+        return new OpenedLease(claims, keys, VerifyManifests(claims, untrustedGrant.Manifests, trusted), isNew, offline);
     }
 
-    /// <summary>Verifies a manifest against the organisation's key.</summary>
-    internal static ReleaseManifest VerifyManifest(string untrustedManifest, PublicKey trusted, string image)
+    /// <summary>Verifies the manifests of a grant: each of a release that the lease names, and of the kind that it is named as.</summary>
+    internal static IReadOnlyDictionary<ReleaseName, (ReleaseManifest Manifest, string Signed)> VerifyManifests(
+        LeaseClaims claims, IReadOnlyList<string> untrustedManifests, PublicKey trusted)
+    {
+        var named = NamedBy(claims);
+        var manifests = new Dictionary<ReleaseName, (ReleaseManifest, string)>();
+        foreach (var untrustedManifest in untrustedManifests)
+        {
+            var manifest = VerifyManifest(untrustedManifest, trusted, null, null);
+            if (!named.Contains(manifest.Name))
+            {
+                throw new NacreException(ErrorCatalogue.ReleaseNotAuthentic, $"the grant has release {manifest.Version} of '{manifest.Image}', which the lease does not name");
+            }
+
+            // Against a release in another's place: what is no system never starts as one, and a system is nobody's application layer.
+            var kind = manifest.Image != claims.Image ? ImageKind.Application : manifest.Kind == ImageKind.Disk ? ImageKind.Disk : ImageKind.System;
+            manifests[manifest.Name] = (VerifyManifest(untrustedManifest, trusted, manifest.Image, kind), untrustedManifest);
+        }
+
+        return manifests;
+    }
+
+    /// <summary>The releases that a lease permits.</summary>
+    private static HashSet<ReleaseName> NamedBy(LeaseClaims claims)
+    {
+        IReadOnlyList<ReleaseName> layers = claims.Layers ?? [];
+        if (layers.Any(layer => layer is null || layer.Image == claims.Image) || layers.DistinctBy(layer => layer.Image).Count() != layers.Count
+            || layers.Count > MostLayers || claims.Kept?.Any(kept => kept is null) == true)
+        {
+            throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, "the lease stacks a layer on itself, twice, or more of them than there can be");
+        }
+
+        return [
+            new ReleaseName(claims.Image, claims.Version), .. layers, .. claims.Kept ?? [],
+            .. claims.InstalledVersion is { } installed ? [new ReleaseName(claims.Image, installed)] : Array.Empty<ReleaseName>(),
+        ];
+    }
+
+    /// <summary>Verifies a manifest against the organisation's key, and that it is of that image and kind where those are given.</summary>
+    internal static ReleaseManifest VerifyManifest(string untrustedManifest, PublicKey trusted, string? image, ImageKind? kind)
     {
         var manifest = Jws.VerifyClaims<ReleaseManifest>(untrustedManifest, trusted, ErrorCatalogue.ReleaseNotAuthentic, ReleaseManifest.Type);
         return manifest.Format != 1
             ? throw new NacreException(ErrorCatalogue.Unsupported, $"release {manifest.Version} has format {manifest.Format}")
-            : manifest.Image != image
+            : image is not null && manifest.Image != image
             ? throw new NacreException(ErrorCatalogue.ReleaseNotAuthentic, $"the release is one of '{manifest.Image}', not of '{image}'")
+            : kind is not null && manifest.Kind != kind
+            ? throw new NacreException(
+                ErrorCatalogue.ReleaseNotAuthentic, $"release {manifest.Version} of '{manifest.Image}' is {Words(manifest.Kind)}, and was given as {Words(kind.Value)}")
             : manifest;
     }
 }

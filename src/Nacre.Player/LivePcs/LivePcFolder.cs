@@ -1,8 +1,9 @@
 using Nacre.Contracts;
+using Nacre.Player.Stacks;
 
 namespace Nacre.Player.LivePcs;
 
-/// <summary>The folder of one LivePC on this device: its kept lease, its installed release's signed manifest, and its volumes.</summary>
+/// <summary>The folder of one LivePC on this device: its kept lease, which corporate layers start, and its volumes.</summary>
 internal sealed class LivePcFolder
 {
     public LivePcFolder(PlayerPaths paths, string name)
@@ -61,13 +62,6 @@ internal sealed class LivePcFolder
     /// <summary>What is known of the newest states of its user layers.</summary>
     public string Anchors => Path.Combine(Root, "anchors");
 
-    /// <summary>The signed manifest of the release that starts; null before the first start.</summary>
-    public string? InstalledManifest
-    {
-        get => File.Exists(ManifestPath) ? File.ReadAllText(ManifestPath) : null;
-        set => DurableFile.Write(ManifestPath, System.Text.Encoding.ASCII.GetBytes(value!));
-    }
-
     /// <summary>Whether a start with this layer has succeeded: only before that may the guest format its disk whatever is on it.</summary>
     public bool IsInUse(string layer) => File.Exists(Volume(layer) + ".in-use");
 
@@ -76,11 +70,11 @@ internal sealed class LivePcFolder
     /// <summary>Takes that back, durably, before the layer is put back to blank.</summary>
     public void ForgetInUse(string layer) => DurableFile.Delete(Volume(layer) + ".in-use");
 
-    /// <summary>The release that ran last on the user's layers; null before the first start.</summary>
-    public int? StartedVersion
+    /// <summary>The corporate layers that ran last on the user's; null before the first start.</summary>
+    public CorporateStack? Started
     {
-        get => DurableFile.ReadJson<StartedRelease>(StartedPath)?.Version;
-        set => DurableFile.WriteJson(StartedPath, new StartedRelease(value!.Value));
+        get => DurableFile.ReadJson<CorporateStack>(StartedPath);
+        set => DurableFile.WriteJson(StartedPath, value!);
     }
 
     /// <summary>What the user chose for the next start where packages of theirs can't be carried; null where nothing is chosen.</summary>
@@ -125,16 +119,12 @@ internal sealed class LivePcFolder
 
     private string StartedPath => Path.Combine(Root, "started.json");
 
-    private string ManifestPath => Path.Combine(Root, "release.jws");
-
     public void Create()
     {
         PlayerPaths.MakePrivate(Root);
         PlayerPaths.MakePrivate(Path.Combine(Root, "volumes"));
         PlayerPaths.MakePrivate(Sockets);
     }
-
-    private sealed record StartedRelease(int Version);
 
     private sealed record ChosenConflicts(UserPackageConflicts Choice);
 }

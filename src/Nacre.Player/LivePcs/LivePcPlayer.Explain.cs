@@ -29,16 +29,21 @@ public sealed partial class LivePcPlayer
         var plain = Plain(path);
         var folder = new LivePcFolder(paths, name);
         using var identity = EnrolledIdentity.Open(paths);
-        var installed = Installed(folder, identity)
+        var installed = Next(folder)?.System
             ?? throw new NacreException(ErrorCatalogue.NotFound, $"no release of '{name}' is on this device yet: its first start fetches one");
-        var lease = OpenedLease.TryOpenKept(identity, folder, time) is { } kept && kept.Covers(installed.Version)
+        var lease = OpenedLease.TryOpenKept(identity, folder, time) is { } kept && kept.Covers(installed)
             ? kept
-            : await OpenedLease.TakeAsync(identity, folder, installed.Version, null, time, cancellationToken).ConfigureAwait(false);
+            : await OpenedLease.TakeAsync(identity, folder, [installed], null, time, cancellationToken).ConfigureAwait(false);
         using var client = identity.Connect();
         using var cache = new SegmentCache(paths.Segments);
         var opener = new ReleaseOpener(paths, cache, new ServerOrigin(client));
-        var manifest = lease.Release(installed.Version).Manifest;
-        using var reader = await opener.OpenAsync(manifest, lease.ReleaseKey(manifest.Version), cancellationToken).ConfigureAwait(false);
+        var manifest = lease.Release(installed).Manifest;
+        if (manifest.Kind == ImageKind.Disk)
+        {
+            throw new NacreException(ErrorCatalogue.NotFound, $"'{name}' is a whole disk and has no layering rules: its system disk is the release again at every start, the user's disk ('nacre-data') stays");
+        }
+
+        using var reader = await opener.OpenAsync(manifest, lease.ReleaseKey(installed), cancellationToken).ConfigureAwait(false);
         await using var system = new ReleaseVolume(reader, "system");
         var policy = lease.Claims.Policy ?? LayerPolicy.Default;
         var factory = await ErofsFiles.ReadAsync(system, FactoryRules, MaxRulesBytes, cancellationToken).ConfigureAwait(false)

@@ -1,11 +1,15 @@
 using System.Diagnostics;
+using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Player.Devices;
 using Nacre.Player.Leases;
 using Nacre.Player.Machines;
 using Nacre.Player.Releases;
+using Nacre.Player.Stacks;
 using Nacre.Player.UserPackages;
 using Nacre.Volumes.Releases;
 
@@ -24,12 +28,19 @@ public sealed record LivePcSummary(string Name, string Image, string? Channel, i
 /// <param name="From">The release that was installed; null where none was.</param>
 /// <param name="To">The release that the channel points at.</param>
 /// <param name="Bytes">Bytes to download, or downloaded.</param>
-/// <param name="ReleaseBytes">Stored bytes of the whole new release.</param>
-public sealed record UpdateResult(int? From, int To, long Bytes, long ReleaseBytes)
+/// <param name="ReleaseBytes">Stored bytes of the whole new release and its application layers.</param>
+/// <param name="Layers">The application layers that are added, replaced or removed.</param>
+public sealed record UpdateResult(int? From, int To, long Bytes, long ReleaseBytes, IReadOnlyList<LayerChange> Layers)
 {
     /// <summary>What becomes of the packages that the user installed; null where nobody could be asked: the LivePC does not run.</summary>
     public UserPackageFinding? UserPackages { get; init; }
 }
+
+/// <summary>What an update does to an application layer.</summary>
+/// <param name="Image">The layer.</param>
+/// <param name="From">Its release before; null where it is added.</param>
+/// <param name="To">Its release after; null where it is removed.</param>
+public sealed record LayerChange(string Image, int? From, int? To);
 
 /// <summary>What a person or a script can do with this device's LivePCs.</summary>
 public sealed partial class LivePcPlayer
@@ -63,7 +74,7 @@ public sealed partial class LivePcPlayer
 
         var names = entitled.Select(livePc => livePc.Name)
             .Concat(Directory.Exists(paths.LivePcs) ? Directory.GetDirectories(paths.LivePcs).Select(folder => Path.GetFileName(folder)!)
-                .Where(name => new LivePcFolder(paths, name).InstalledManifest is not null) : [])
+                .Where(name => Next(new LivePcFolder(paths, name)) is not null) : [])
             .Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal);
         var result = new List<LivePcSummary>();
         foreach (var name in names)
@@ -71,8 +82,8 @@ public sealed partial class LivePcPlayer
             var folder = new LivePcFolder(paths, name);
             var status = await StatusAsync(name, cancellationToken).ConfigureAwait(false);
             var offer = entitled.FirstOrDefault(livePc => livePc.Name == name);
-            var installed = Installed(folder, identity);
-            result.Add(new LivePcSummary(name, offer?.Image ?? installed?.Image ?? "", offer?.Channel, offer?.Version, installed?.Version, status.Phase));
+            var installed = Next(folder);
+            result.Add(new LivePcSummary(name, offer?.Image ?? installed?.System.Image ?? "", offer?.Channel, offer?.Version, installed?.System.Version, status.Phase));
         }
 
         return (result, offline);
@@ -90,9 +101,19 @@ public sealed partial class LivePcPlayer
         catch (NacreException exception) when (exception.Kind == ErrorCatalogue.NotRunning)
         {
             using var identity = EnrolledIdentity.Open(paths);
-            var installed = Installed(folder, identity);
-            var status = new LivePcStatus { Name = name, Image = installed?.Image, Version = installed?.Version };
-            return IsAbandoned(folder) ? status with { Phase = LivePcPhase.Abandoned, Version = folder.Machine?.Version ?? status.Version } : status;
+            var state = new StackBook(folder, time).Read();
+            var abandoned = IsAbandoned(folder);
+            var stack = (abandoned ? folder.Machine?.Stack : null) ?? state.Next;
+            return new LivePcStatus
+            {
+                Name = name,
+                Phase = abandoned ? LivePcPhase.Abandoned : LivePcPhase.Stopped,
+                Image = stack?.System.Image,
+                Version = stack?.System.Version,
+                Layers = [.. stack?.Layers.Select(layer => layer.ToString()) ?? []],
+                OnTrial = stack is not null && stack.Equals(state.Trial),
+                SetAside = state.SetAside is [.., var aside] ? $"{aside.Stack} was set aside on {aside.At:yyyy-MM-dd HH:mm} UTC: {aside.Reason}" : null,
+            };
         }
     }
 
@@ -194,37 +215,52 @@ public sealed partial class LivePcPlayer
     /// <param name="userPackages">What is done at the next start with packages of the user's that the new release can't carry.</param>
     /// <param name="planned">Told what will be downloaded before it is.</param>
     /// <param name="progress">Bytes that are still missing.</param>
+    /// <param name="retry">Whether corporate layers that were set aside are taken again.</param>
     /// <param name="cancellationToken">Stops; what was downloaded stays.</param>
-    /// <returns>What was done; null where the channel's release is installed and complete already.</returns>
-    /// <exception cref="NacreException">UserPackagesInTheWay: nothing was downloaded, nothing changes; or whatever else kept it from being done.</exception>
-    public async Task<UpdateResult?> UpdateAsync(string name, UserPackageConflicts userPackages, Action<UpdateResult> planned, IProgress<long> progress, CancellationToken cancellationToken)
+    /// <returns>What was done; null where the corporate layers on offer are installed and complete already.</returns>
+    /// <exception cref="NacreException">UserPackagesInTheWay: nothing was downloaded, nothing changes. StackSetAside, ServerUnreachable, and whatever keeps a release from being opened.</exception>
+    public async Task<UpdateResult?> UpdateAsync(
+        string name, UserPackageConflicts userPackages, Action<UpdateResult> planned, IProgress<long> progress, bool retry, CancellationToken cancellationToken)
     {
         using var identity = EnrolledIdentity.Open(paths);
         var folder = new LivePcFolder(paths, name);
-        var installed = Installed(folder, identity)?.Version;
-        var lease = await OpenedLease.TakeAsync(identity, folder, installed, null, time, cancellationToken).ConfigureAwait(false);
+        var book = new StackBook(folder, time);
+        var state = book.Read();
+        var lease = await OpenedLease.TakeAsync(identity, folder, state.Needed, null, time, cancellationToken).ConfigureAwait(false);
         if (lease.OfflineBecause is { } offline)
         {
             throw offline;
         }
 
-        var (manifest, signed) = lease.Release(lease.Claims.Version);
         using var client = identity.Connect();
+        var box = new ReportBox(identity, name, book);
+        await box.DeliverAsync(client, cancellationToken).ConfigureAwait(false);
+        var offered = lease.Offered;
+        if (!retry && state.FindSetAside(offered) is { } aside)
+        {
+            throw new NacreException(ErrorCatalogue.StackSetAside, $"{offered} was set aside on {aside.At:yyyy-MM-dd HH:mm} UTC: {aside.Reason}");
+        }
+
         using var cache = new SegmentCache(paths.Segments);
-        var opener = new ReleaseOpener(paths, cache, new ServerOrigin(client));
-        var reader = await opener.OpenAsync(manifest, lease.ReleaseKey(manifest.Version), cancellationToken).ConfigureAwait(false);
-        var before = reader.Statistics;
+        using var releases = await OpenReleases.OpenAsync(lease, offered, new ReleaseOpener(paths, cache, new ServerOrigin(client)), cancellationToken).ConfigureAwait(false);
+        var before = releases.Statistics;
         var missing = before.TotalBytes - before.PresentBytes;
-        if (installed == manifest.Version && missing == 0)
+        if (offered.Equals(state.Next) && missing == 0)
         {
             return null;
         }
 
-        planned(new UpdateResult(installed, manifest.Version, missing + opener.FetchedBytes, before.TotalBytes));
-        var finding = installed == manifest.Version ? null : await FindUserPackagesAsync(name, reader, userPackages, cancellationToken).ConfigureAwait(false);
+        var result = new UpdateResult(state.Next?.System.Version, offered.System.Version, missing + before.FetchedBytes, before.TotalBytes, Compare(state.Next, offered));
+        planned(result);
+        var finding = offered.Equals(state.Next) || lease.Kind == ImageKind.Disk ? null : await FindUserPackagesAsync(name, releases, cancellationToken).ConfigureAwait(false);
+        if (finding is { Conflicts: [_, ..] conflicts })
+        {
+            await DecideAsync(name, offered, conflicts, userPackages, box, book, client, cancellationToken).ConfigureAwait(false);
+        }
+
         try
         {
-            await reader.EnsureAllAsync(new Progress(progress, before.PresentBytes), cancellationToken).ConfigureAwait(false);
+            await releases.EnsureAllAsync(new Progress(progress, before.PresentBytes), cancellationToken).ConfigureAwait(false);
         }
         catch (Volumes.VolumeException exception)
         {
@@ -232,46 +268,62 @@ public sealed partial class LivePcPlayer
         }
 
         folder.UserPackages = finding?.Conflicts.Count > 0 ? userPackages : null;
-        folder.InstalledManifest = signed;
-        return new UpdateResult(installed, manifest.Version, reader.Statistics.FetchedBytes + opener.FetchedBytes, before.TotalBytes) { UserPackages = finding };
+        await book.ChangeAsync(now => now.Offer(offered), cancellationToken).ConfigureAwait(false);
+        return result with { Bytes = releases.Statistics.FetchedBytes, UserPackages = finding };
     }
 
     /// <summary>Asks the running guest what a release means for the user's packages.</summary>
     /// <returns>What it found; null where it does not run, or merges no packages.</returns>
-    /// <exception cref="NacreException">UserPackagesInTheWay, where the user has not chosen.</exception>
-    private async Task<UserPackageFinding?> FindUserPackagesAsync(string name, ReleaseReader release, UserPackageConflicts choice, CancellationToken cancellationToken)
+    private async Task<UserPackageFinding?> FindUserPackagesAsync(string name, OpenReleases releases, CancellationToken cancellationToken)
     {
         if ((await StatusAsync(name, cancellationToken).ConfigureAwait(false)).Phase != LivePcPhase.Running)
         {
             return null;
         }
 
-        UserPackageFinding? finding;
         try
         {
-            if (await UserPackageCheck.ReadStatusAsync(release, cancellationToken).ConfigureAwait(false) is not { } status)
+            if (await UserPackageCheck.ReadStatusAsync(releases, cancellationToken).ConfigureAwait(false) is not { } status)
             {
                 return null;
             }
 
-            finding = await UserPackageCheck.AskAsync((words, input, token) => ExecuteAsync(name, words, input, token), status, cancellationToken).ConfigureAwait(false);
+            return await UserPackageCheck.AskAsync((words, input, token) => ExecuteAsync(name, words, input, token), status, cancellationToken).ConfigureAwait(false);
         }
         catch (Volumes.VolumeException exception)
         {
             throw VolumeErrors.OfRelease(exception);
         }
-
-        return finding is { Conflicts: [_, ..] conflicts } && choice == UserPackageConflicts.Postpone
-            ? throw new NacreException(
-                ErrorCatalogue.UserPackagesInTheWay,
-                $"'{name}' stays as it is: the new release can't carry what you installed\n{string.Concat(conflicts.Select(conflict => $"  {conflict.Package} {conflict.Version}: {conflict.Reason}\n"))}".TrimEnd())
-            : finding;
     }
 
-    internal static ReleaseManifest? Installed(LivePcFolder folder, EnrolledIdentity identity) =>
-        folder.InstalledManifest is { } signed && identity.Record.ReleaseKey is { } key
-            ? Jws.VerifyClaims<ReleaseManifest>(signed, key, ErrorCatalogue.ReleaseNotAuthentic, ReleaseManifest.Type)
-            : null;
+    /// <summary>Tells the administrator which of the user's packages the corporate layers on offer can't carry, once for each choice, and does not go on where there is none.</summary>
+    /// <exception cref="NacreException">UserPackagesInTheWay: the user has not chosen.</exception>
+    private async Task DecideAsync(
+        string name, CorporateStack offered, IReadOnlyList<UserPackageConflict> conflicts, UserPackageConflicts choice, ReportBox box, StackBook book, NacreClient client,
+        CancellationToken cancellationToken)
+    {
+        var list = string.Concat(conflicts.Select(conflict => $"  {conflict.Package} {conflict.Version}: {conflict.Reason}\n")).TrimEnd();
+        var decided = choice == UserPackageConflicts.Postpone ? "not installed" : $"the user chose to {choice.ToString().ToLowerInvariant()} them";
+        var reason = $"packages of the user's that they can't carry; {decided}: {string.Join("; ", conflicts.Select(conflict => $"{conflict.Package} {conflict.Version}: {conflict.Reason}"))}";
+        var identity = SHA256.HashData(Encoding.UTF8.GetBytes($"{box.DeviceId} {name} {offered} {reason}"));
+        var report = box.Seal(new SendReport(
+            Convert.ToHexStringLower(identity)[..32], time.GetUtcNow(), ReportKind.UserPackages, offered.Releases, reason.Length <= 1000 ? reason : reason[..999] + "…", ""));
+        await book.ChangeAsync(now => now.Report(report), cancellationToken).ConfigureAwait(false);
+        await box.DeliverAsync(client, cancellationToken).ConfigureAwait(false);
+        if (choice == UserPackageConflicts.Postpone)
+        {
+            throw new NacreException(ErrorCatalogue.UserPackagesInTheWay, $"'{name}' stays as it is: the new release can't carry what you installed\n{list}");
+        }
+    }
+
+    private CorporateStack? Next(LivePcFolder folder) => new StackBook(folder, time).Read().Next;
+
+    private static IReadOnlyList<LayerChange> Compare(CorporateStack? before, CorporateStack after)
+    {
+        static int? Find(CorporateStack? stack, string image) => stack?.Layers.FirstOrDefault(layer => layer.Image == image)?.Version;
+        return [.. (before?.Layers ?? []).Concat(after.Layers).Select(layer => layer.Image).Distinct(StringComparer.Ordinal)
+            .Select(image => new LayerChange(image, Find(before, image), Find(after, image))).Where(change => change.From != change.To)];
+    }
 
     /// <summary>Whether a guest runs whose player was killed. To be asked where no player answers: one that runs or ends does, until its guest has ended.</summary>
     private static bool IsAbandoned(LivePcFolder folder)

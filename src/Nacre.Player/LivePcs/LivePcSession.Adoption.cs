@@ -33,16 +33,17 @@ public sealed partial class LivePcSession
             using var identity = EnrolledIdentity.Open(paths);
             using var client = identity.Connect();
             var anchors = await LoadAnchorsAsync(identity, client).ConfigureAwait(false);
-            var lease = await TakeLeaseAsync(identity, anchors, record, limit.Token).ConfigureAwait(false);
+            lease = await TakeLeaseAsync(identity, anchors, record, limit.Token).ConfigureAwait(false);
+            Change(now => now with { OnTrial = record.Stack.Equals(book.Read().Trial) });
             using var cache = new SegmentCache(paths.Segments);
-            Report(LivePcPhase.Release, $"opening release {record.Version} of {lease.Claims.Image}");
-            await OpenReaderAsync(lease, lease.Release(record.Version).Manifest, cache, client, limit.Token).ConfigureAwait(false);
+            Report(LivePcPhase.Release, $"opening {record.Stack}");
+            await OpenReleasesAsync(lease, record.Stack, cache, client, limit.Token).ConfigureAwait(false);
             Report(LivePcPhase.Volumes, "opening the guest's layers again");
             await using var volumes = new OpenVolumes();
 
             // Not what is accepted at a start: this guest knows the newer state.
             await OpenUserLayersAsync(volumes, lease, identity, anchors, acceptOlder: false).ConfigureAwait(false);
-            volumes.Resume(Scratch, folder.Volume(Scratch), folder.ScratchKey);
+            AddSystem(volumes, volumes.Resume(Scratch, folder.Volume(Scratch), folder.ScratchKey));
             await using var keeping = await anchors.BeginAsync().ConfigureAwait(false);
             TakeUpMoments(volumes, identity, client);
             await using var nbd = NbdServer.Start(folder.NbdSocket, volumes.Exports);
@@ -59,8 +60,8 @@ public sealed partial class LivePcSession
             Change(now => now with { Adopted = false });
             Report(LivePcPhase.Lease, $"the guest that runs can't be gone on with and is ended: {exception.Message}");
             pause.Reset();
-            reader?.Dispose();
-            (reader, qmp) = (null, null);
+            releases?.Dispose();
+            (releases, qmp, unhealthy) = (null, null, null);
             return false;
         }
     }
@@ -73,7 +74,8 @@ public sealed partial class LivePcSession
             throw Impossible("it is not known what it was started with");
         }
 
-        if (UserLayers.Any(layer => !Directory.Exists(folder.Volume(layer.Layer))))
+        kind = record.Kind;
+        if (UserLayers.Of(kind).Any(layer => !Directory.Exists(folder.Volume(layer.Layer))))
         {
             throw Impossible("the volume of a layer is gone");
         }
@@ -83,27 +85,30 @@ public sealed partial class LivePcSession
             throw Impossible("it has other memory or processors than are asked for");
         }
 
-        var machine = Machine(record.Accelerator, "", "", "", GuestParameters.WithoutFiles) with { Memory = record.Memory, Processors = record.Processors };
+        var machine = Machine(record.Accelerator, record.Stack, GuestParameters.WithoutFiles) with
+        {
+            Memory = record.Memory, Processors = record.Processors, Variables = kind == ImageKind.Disk ? "" : null,
+        };
         return MachineRecord.ShapeOf(machine) == record.Shape ? (process, record) : throw Impossible("another version of nacre started it");
     }
 
     /// <summary>The lease under which the machine was started still serves, as it did for the player that was killed; else the server is asked.</summary>
     private async Task<OpenedLease> TakeLeaseAsync(EnrolledIdentity identity, AnchorKeeper anchors, MachineRecord record, CancellationToken cancellationToken)
     {
-        bool Covers(OpenedLease lease) => lease.Covers(record.Version) && MachineRecord.DigestOf(lease.Release(record.Version).Signed) == record.Release;
-        var lease = OpenedLease.TryOpenKept(identity, folder, time);
-        if (lease is null || !Covers(lease))
+        bool Covers(OpenedLease one) => record.Stack.Releases.All(one.Covers) && MachineRecord.DigestOf(record.Stack.Releases.Select(release => one.Release(release).Signed)) == record.Release;
+        var kept = OpenedLease.TryOpenKept(identity, folder, time);
+        if (kept is null || !Covers(kept))
         {
-            lease = await OpenedLease.TakeAsync(identity, folder, record.Version, anchors.Statements, time, cancellationToken).ConfigureAwait(false);
+            kept = await OpenedLease.TakeAsync(identity, folder, [.. record.Stack.Releases.Concat(book.Read().Needed).Distinct()], anchors.Statements, time, cancellationToken).ConfigureAwait(false);
         }
 
-        if (!Covers(lease))
+        if (!Covers(kept))
         {
-            throw Impossible($"the lease does not cover its release {record.Version}");
+            throw Impossible($"the lease does not cover {record.Stack}");
         }
 
-        Note(lease, record.Version);
-        return lease;
+        Note(kept, record.Stack);
+        return kept;
     }
 
     /// <summary>Connects to QEMU, and lets its guest go on where it was paused because its disks were away for too long.</summary>

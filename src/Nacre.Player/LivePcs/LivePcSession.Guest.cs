@@ -71,13 +71,16 @@ public sealed partial class LivePcSession
         var answered = agent!.WaitAsync(ending.Token);
         var (waited, outage) = (Stopwatch.StartNew(), Stopwatch.StartNew());
         var limit = wasUp ? ReturnLimit : options.StartLimit ?? TimeSpan.FromMinutes(policy.HealthMinutes);
-        while (!(answered.IsCompletedSuccessfully && pause.IsSettled) && !(wasUp && (waited.Elapsed > limit || stopping.IsCancellationRequested)))
+        var patience = kind != ImageKind.Disk ? Timeout.InfiniteTimeSpan
+            : options.AgentLimit ?? TimeSpan.FromMinutes(status.Accelerator == Accelerator.Emulation ? 6 : 2);
+        bool HasNoAgent() => patience != Timeout.InfiniteTimeSpan && waited.Elapsed > patience && releases!.Failure is null && pause.IsSettled;
+        while (!(answered.IsCompletedSuccessfully && pause.IsSettled) && !HasNoAgent() && !(wasUp && (waited.Elapsed > limit || stopping.IsCancellationRequested)))
         {
             var tick = Task.Delay(TimeSpan.FromMilliseconds(250), time, CancellationToken.None);
             await Task.WhenAny(answered.IsCompleted ? tick : answered, qemu.Ended, tick).ConfigureAwait(false);
             if (qemu.Ended.IsCompleted)
             {
-                throw new NacreException(ErrorCatalogue.GuestFailed, $"the guest ended before its agent answered\n{LastLines(qemu.ConsoleText)}{LastLines(qemu.ErrorText)}");
+                throw Ended(qemu, "the guest ended before its agent answered");
             }
 
             if (answered.IsFaulted)
@@ -101,30 +104,38 @@ public sealed partial class LivePcSession
             else
             {
                 waited.Start();
-                Report(LivePcPhase.Booting, reader!.Failure is { } failure ? $"waiting for the server: {failure.Message}" : "waiting for the guest's agent");
+                Report(LivePcPhase.Booting, releases!.Failure is { } failure ? $"waiting for the server: {failure.Message}" : "waiting for the guest's agent");
             }
         }
 
         await ending.CancelAsync().ConfigureAwait(false);
         await answered.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        Change(now => now with { Agent = answered.IsCompletedSuccessfully ? AgentState.Answers : AgentState.None });
+
+        // What runs in a guest whose inside nobody knows is nothing to ask for.
+        if (wasUp || !status.OnTrial || kind == ImageKind.Disk || await AreUnitsActiveAsync(qemu, waited, limit).ConfigureAwait(false))
+        {
+            await ConfirmAsync().ConfigureAwait(false);
+        }
+
         Refresh();
         Change(now => now with { SecondsToAgent = sinceCommand.Elapsed.TotalSeconds, BytesToAgent = now.FetchedBytes });
         isUp = true;
         Report(LivePcPhase.Running, "running");
     }
 
-    private static void RequireInTime(Qemu qemu, TimeSpan waited, TimeSpan limit)
+    private void RequireInTime(Qemu qemu, TimeSpan waited, TimeSpan limit)
     {
         if (waited > limit)
         {
-            throw new NacreException(ErrorCatalogue.TimedOut, $"the guest's agent did not answer within {limit.TotalMinutes:0} minutes\n{LastLines(qemu.ConsoleText)}");
+            throw NotHealthy(ErrorCatalogue.TimedOut, $"the guest's agent did not answer within {limit.TotalMinutes:0} minutes", LastLines(qemu.ConsoleText));
         }
     }
 
     /// <summary>A guest that starts is ended where its release can't be read: it has nothing to lose yet.</summary>
     private void RequireRelease(Stopwatch outage)
     {
-        if (reader!.Failure is not { } failure)
+        if (releases!.Failure is not { } failure)
         {
             outage.Restart();
         }
@@ -160,8 +171,10 @@ public sealed partial class LivePcSession
     {
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
         var fetching = options.FetchRest ? FetchRestAsync(ending.Token) : Task.CompletedTask;
+        var reporting = ReportAsync(ending.Token);
         var keeping = KeepMomentsAsync(ending.Token);
         var listening = ListenForOrdersAsync(ending.Token);
+        var late = status.Agent == AgentState.None ? ListenForAgentAsync(ending.Token) : Task.CompletedTask;
         var asked = Task.Delay(Timeout.Infinite, stopping.Token);
         await Task.WhenAny(qemu.Ended, asked, beginAnew.Task).ConfigureAwait(false);
         if (!qemu.Ended.IsCompleted)
@@ -171,7 +184,7 @@ public sealed partial class LivePcSession
         }
 
         await ending.CancelAsync().ConfigureAwait(false);
-        await Task.WhenAll(fetching, keeping, listening).ConfigureAwait(false);
+        await Task.WhenAll(fetching, reporting, keeping, listening, late).ConfigureAwait(false);
     }
 
     /// <summary>Fetches what is missing of the release, so that it starts without a network.</summary>
@@ -181,7 +194,7 @@ public sealed partial class LivePcSession
         {
             try
             {
-                await reader!.EnsureAllAsync(null, cancellationToken).ConfigureAwait(false);
+                await releases!.EnsureAllAsync(null, cancellationToken).ConfigureAwait(false);
                 Change(now => now with { Presence = ReleasePresence.Complete, Problem = null });
                 return;
             }
@@ -205,15 +218,38 @@ public sealed partial class LivePcSession
         }
     }
 
+    /// <summary>An agent that is installed later, or was slow.</summary>
+    private async Task ListenForAgentAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            await agent!.WaitAsync(cancellationToken).ConfigureAwait(false);
+            Change(now => now with { Agent = AgentState.Answers });
+        }
+        catch (OperationCanceledException)
+        {
+            // The guest ends.
+        }
+    }
+
     private async Task ShutDownAsync(Qemu qemu)
     {
         using var limit = new CancellationTokenSource(ShutdownLimit);
         try
         {
-            await agent!.ShutDownAsync(limit.Token).ConfigureAwait(false);
+            if (status.Agent == AgentState.None)
+            {
+                // Its power button.
+                await qmp!.ExecuteAsync("system_powerdown", null, limit.Token).ConfigureAwait(false);
+            }
+            else
+            {
+                await agent!.ShutDownAsync(limit.Token).ConfigureAwait(false);
+            }
+
             await qemu.Ended.WaitAsync(limit.Token).ConfigureAwait(false);
         }
-        catch (Exception exception) when (exception is OperationCanceledException or IOException or System.Net.Sockets.SocketException or JsonException)
+        catch (Exception exception) when (exception is OperationCanceledException or IOException or System.Net.Sockets.SocketException or JsonException or NacreException)
         {
             // A guest that does not shut down is switched off, as a computer would be; what it had flushed is kept.
             qemu.Kill();
@@ -280,6 +316,7 @@ public sealed partial class LivePcSession
             throw NotYet();
         }
 
+        RequireAgent();
         try
         {
             return await agent.ExecuteAsync(words[0], words[1..], input, cancellationToken).ConfigureAwait(false);
@@ -288,6 +325,14 @@ public sealed partial class LivePcSession
         {
             RequireNotPaused(exception);
             throw;
+        }
+    }
+
+    private void RequireAgent()
+    {
+        if (status.Agent == AgentState.None)
+        {
+            throw new NacreException(ErrorCatalogue.NoAgent, $"the guest of '{folder.Name}' has no agent that answers");
         }
     }
 
@@ -305,15 +350,15 @@ public sealed partial class LivePcSession
 
     private LivePcStatus Refresh()
     {
-        if (reader is null)
+        if (releases is null)
         {
             return status;
         }
 
-        var figures = reader.Statistics;
+        var figures = releases.Statistics;
         return Change(now => now with
         {
-            FetchedBytes = figures.FetchedBytes + (opener?.FetchedBytes ?? 0),
+            FetchedBytes = figures.FetchedBytes,
             FetchRequests = figures.Requests,
             PresentBytes = figures.PresentBytes,
             StoredBytes = figures.TotalBytes,

@@ -56,12 +56,12 @@ public sealed partial class LivePcSession
         }
 
         // A layer that no start has succeeded with may be half formatted: nothing to keep.
-        var version = status.Version!.Value;
-        if (MomentStore.Layers.All(folder.IsInUse))
+        var stack = releases!.Stack;
+        if (UserLayers.Of(kind).All(layer => folder.IsInUse(layer.Layer)))
         {
-            if (folder.StartedVersion is { } last && last != version)
+            if (folder.Started is { } last && !last.Equals(stack))
             {
-                moments.Take(MomentKind.Update, $"before release {version}");
+                moments.Take(MomentKind.Update, $"before {stack}");
             }
             else if (IsMomentDue())
             {
@@ -71,9 +71,9 @@ public sealed partial class LivePcSession
             moments.Retain(policy);
         }
 
-        if (folder.StartedVersion != version)
+        if (!stack.Equals(folder.Started))
         {
-            folder.StartedVersion = version;
+            folder.Started = stack;
         }
     }
 
@@ -190,6 +190,7 @@ public sealed partial class LivePcSession
         Change(now => now with { Detail = "the administrator ordered a rejuvenation: the guest is about to be shut down and started again" });
         try
         {
+            RequireAgent();
             await agent!.ExecuteAsync("/bin/sh", ["-c", GuestScripts.Warn, "nacre", OrderWords(heard[0])], null, cancellationToken).ConfigureAwait(false);
         }
         catch (NacreException)
@@ -220,12 +221,18 @@ public sealed partial class LivePcSession
         }
 
         beginAnew = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        pause.Reset();
-        reader?.Dispose();
-        (reader, qmp, agent, moments, desk, disks, isUp) = (null, null, null, null, null, null, false);
+        Forget();
         sinceCommand.Restart();
         Change(now => new LivePcStatus { Name = now.Name, Phase = LivePcPhase.Lease });
         return true;
+    }
+
+    /// <summary>Forgets a machine that has ended, before another one is started.</summary>
+    private void Forget()
+    {
+        pause.Reset();
+        releases?.Dispose();
+        (releases, qmp, agent, moments, desk, disks, isUp, unhealthy) = (null, null, null, null, null, null, false, null);
     }
 
     /// <summary>After a player was killed: a guest that it had frozen goes on, and what it had shown the guest of a moment goes.</summary>
@@ -234,12 +241,20 @@ public sealed partial class LivePcSession
         using var limit = new CancellationTokenSource(ReturnLimit, time);
         try
         {
+            if (status.Agent == AgentState.None)
+            {
+                return;
+            }
+
             if (await agent!.IsFrozenAsync(limit.Token).ConfigureAwait(false))
             {
                 await agent.ThawAsync(limit.Token).ConfigureAwait(false);
             }
 
-            await Views().CleanAsync(limit.Token).ConfigureAwait(false);
+            if (kind != ImageKind.Disk)
+            {
+                await Views().CleanAsync(limit.Token).ConfigureAwait(false);
+            }
         }
         catch (Exception exception) when (exception is NacreException or OperationCanceledException)
         {
@@ -249,13 +264,16 @@ public sealed partial class LivePcSession
 
     /// <summary>Takes a moment of a running guest, whose file systems stand still meanwhile.</summary>
     /// <exception cref="NacreException">GuestFailed, Paused, NoSpace.</exception>
-    private async Task<TakenMoment> TakeMomentAsync(MomentKind kind, string? label, CancellationToken cancellationToken)
+    private async Task<TakenMoment> TakeMomentAsync(MomentKind why, string? label, CancellationToken cancellationToken)
     {
         RequireRunning();
         await momentTurn.WaitAsync(cancellationToken).ConfigureAwait(false);
         try
         {
-            var taken = await FrozenGuest.TakeAsync(agent!, () => moments!.Take(kind, label), cancellationToken).ConfigureAwait(false);
+            Moment Take() => moments!.Take(why, label);
+            var taken = kind == ImageKind.Disk
+                ? await FrozenGuest.TakeWholeAsync(status.Agent == AgentState.Answers ? agent : null, Take, cancellationToken).ConfigureAwait(false)
+                : await FrozenGuest.TakeAsync(agent!, Take, cancellationToken).ConfigureAwait(false);
             moments!.Retain(policy);
             return taken;
         }
@@ -300,6 +318,11 @@ public sealed partial class LivePcSession
         }
 
         RequireRunning();
+        if (kind == ImageKind.Disk && command is "moment-compare" or "moment-browse" or "moment-restore")
+        {
+            throw new NacreException(ErrorCatalogue.MomentUnreadable, $"'{folder.Name}' is a whole disk, whose files nobody but its guest knows: it can be put back to a moment as a whole");
+        }
+
         await momentTurn.WaitAsync(cancellationToken).ConfigureAwait(false);
         try
         {

@@ -7,6 +7,7 @@ using Nacre.Player.Devices;
 using Nacre.Player.Leases;
 using Nacre.Player.Machines;
 using Nacre.Player.Releases;
+using Nacre.Player.Stacks;
 using Nacre.Volumes;
 using Nacre.Volumes.Releases;
 
@@ -27,6 +28,10 @@ public sealed record SessionOptions
     /// <summary>What is done with a package of the user's that the corporate layers can't carry; null: what was chosen at the update, else postpone.</summary>
     public UserPackageConflicts? UserPackages { get; init; }
 
+    /// <summary>How long a guest whose image is a whole disk may take until its agent answers; then it counts as one without an agent. Null: 2 minutes, 6 where it
+    /// is emulated.</summary>
+    public TimeSpan? AgentLimit { get; init; }
+
     /// <summary>Whether the rest of the release is fetched once the guest is up.</summary>
     public bool FetchRest { get; init; } = true;
 
@@ -45,9 +50,6 @@ public sealed partial class LivePcSession : IDisposable
     private const long GiB = 1L << 30;
     private const string Scratch = "scratch";
 
-    /// <summary>The user's layers and their sizes; nothing is stored for what was never written.</summary>
-    internal static readonly (string Layer, long Size)[] UserLayers = [("applications", 32 * GiB), ("settings", 8 * GiB), ("data", 64 * GiB)];
-
     private readonly PlayerPaths paths;
     private readonly LivePcFolder folder;
     private readonly SessionOptions options;
@@ -59,8 +61,11 @@ public sealed partial class LivePcSession : IDisposable
     private readonly Lock gate = new();
     private LivePcStatus status; // changed under the gate
     private LayerPolicy policy = LayerPolicy.Default; // the lease's
-    private ReleaseReader? reader;
-    private ReleaseOpener? opener;
+    private readonly StackBook book;
+    private ImageKind kind; // of the LivePC's image
+    private OpenReleases? releases;
+    private OpenedLease? lease;
+    private Unhealthy? unhealthy;
 
     /// <summary>Prepares a session.</summary>
     /// <param name="paths">The player's folders.</param>
@@ -76,6 +81,7 @@ public sealed partial class LivePcSession : IDisposable
         this.time = time;
         folder = new LivePcFolder(paths, name);
         folder.Create();
+        book = new StackBook(folder, time);
         status = new LivePcStatus { Name = name };
         pause = new PauseWatch(FreeBytes, OnPause, time);
     }
@@ -107,7 +113,7 @@ public sealed partial class LivePcSession : IDisposable
             do
             {
                 folder.Machine = null;
-                await StartAsync().ConfigureAwait(false);
+                await StartStackAsync().ConfigureAwait(false);
             }
             while (TryBeginAnew());
         }
@@ -124,7 +130,7 @@ public sealed partial class LivePcSession : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        reader?.Dispose();
+        releases?.Dispose();
         pause.Dispose();
         stopping.Dispose();
     }
@@ -134,11 +140,9 @@ public sealed partial class LivePcSession : IDisposable
         using var identity = EnrolledIdentity.Open(paths);
         using var client = identity.Connect();
         var anchors = await LoadAnchorsAsync(identity, client).ConfigureAwait(false);
-        var lease = await TakeLeaseAsync(identity, anchors).ConfigureAwait(false);
+        lease = await TakeLeaseAsync(identity, anchors).ConfigureAwait(false);
         using var cache = new SegmentCache(paths.Segments);
-        var (kernel, initramfs, commandLine) = await OpenReleaseAsync(lease, cache, client).ConfigureAwait(false);
-        using (kernel)
-        using (initramfs)
+        using (var boot = await OpenReleasesAsync(lease, cache, client).ConfigureAwait(false))
         {
             await using var volumes = await OpenVolumesAsync(lease, identity, anchors).ConfigureAwait(false);
             await using var keeping = await anchors.BeginAsync().ConfigureAwait(false);
@@ -147,24 +151,27 @@ public sealed partial class LivePcSession : IDisposable
             disks = nbd;
             Report(LivePcPhase.Accelerator, "choosing the accelerator");
             var accelerator = await Accelerator.ChooseAsync(
-                paths.Accelerator, kernel.Path, () => Report(LivePcPhase.Accelerator, "finding out whether KVM really works here"), stopping.Token).ConfigureAwait(false);
+                paths.Accelerator, boot.Kernel, () => Report(LivePcPhase.Accelerator, "finding out whether KVM really works here"), stopping.Token).ConfigureAwait(false);
             Change(now => now with { Accelerator = accelerator });
             Report(LivePcPhase.Booting, "starting the guest");
-            var fresh = UserLayers.Select(layer => layer.Layer).Where(layer => !folder.IsInUse(layer)).ToArray();
+            var fresh = UserLayers.Of(kind).Select(layer => layer.Layer).Where(layer => !folder.IsInUse(layer)).ToArray();
+            var commandLine = boot.CommandLine;
             if (fresh.Length > 0)
             {
                 commandLine += $" nacre.fresh={string.Join(',', fresh)}";
             }
 
-            using var parameters = new GuestParameters(policy, [$"{status.Image} {status.Version}"], options.UserPackages ?? folder.UserPackages ?? UserPackageConflicts.Postpone);
-            var machine = Machine(accelerator, kernel.Path, initramfs.Path, commandLine, parameters.Paths);
+            var stack = releases!.Stack;
+            using var parameters = new GuestParameters(policy, stack.Releases.Select(release => release.ToString()), options.UserPackages ?? folder.UserPackages ?? UserPackageConflicts.Postpone);
+            var machine = Machine(accelerator, stack, parameters.Paths) with { Kernel = boot.Kernel, Initramfs = boot.Initramfs, CommandLine = commandLine, Variables = boot.Variables };
             await using var qemu = Qemu.Start(machine);
             var record = new MachineRecord
             {
                 ProcessId = qemu.ProcessId,
                 StartTime = ProcessHandle.StartTimeOf(qemu.ProcessId) ?? 0,
-                Version = status.Version!.Value,
-                Release = MachineRecord.DigestOf(lease.Release(status.Version!.Value).Signed),
+                Stack = stack,
+                Release = MachineRecord.DigestOf(stack.Releases.Select(release => lease.Release(release).Signed)),
+                Kind = kind,
                 Accelerator = accelerator,
                 Memory = machine.Memory,
                 Processors = machine.Processors,
@@ -182,50 +189,56 @@ public sealed partial class LivePcSession : IDisposable
     private async Task<OpenedLease> TakeLeaseAsync(EnrolledIdentity identity, AnchorKeeper anchors)
     {
         Report(LivePcPhase.Lease, "taking a lease");
-        var installed = folder.InstalledManifest is { } signed && identity.Record.ReleaseKey is { } key
-            ? Jws.VerifyClaims<ReleaseManifest>(signed, key, ErrorCatalogue.ReleaseNotAuthentic, ReleaseManifest.Type).Version
-            : (int?)null;
-        var lease = await OpenedLease.TakeAsync(identity, folder, installed, anchors.Statements, time, stopping.Token).ConfigureAwait(false);
-        // A channel that was moved back takes the newer release away: what the lease does not cover does not start.
-        Note(lease, installed is { } version && lease.Covers(version) ? version : lease.Claims.Version);
-        return lease;
+        var state = book.Read();
+        var taken = await OpenedLease.TakeAsync(identity, folder, state.Needed, anchors.Statements, time, stopping.Token).ConfigureAwait(false);
+        // A channel that was moved back, or a layer that was taken out, takes a release away: what the lease does not cover does not start.
+        Note(taken, state.Choose(taken.Covers, taken.Offered));
+        return taken;
     }
 
-    private void Note(OpenedLease lease, int version)
+    private void Note(OpenedLease taken, CorporateStack stack)
     {
-        policy = lease.Claims.Policy ?? LayerPolicy.Default;
+        policy = taken.Claims.Policy ?? LayerPolicy.Default;
+        kind = taken.Kind;
         Change(now => now with
         {
-            Image = lease.Claims.Image,
-            Version = version,
-            Offline = lease.OfflineBecause is not null,
-            LeaseEnds = lease.Ends,
+            Image = stack.System.Image,
+            Version = stack.System.Version,
+            Layers = [.. stack.Layers.Select(layer => layer.ToString())],
+            Offline = taken.OfflineBecause is not null,
+            LeaseEnds = taken.Ends,
         });
     }
 
-    private async Task<(MemoryFile Kernel, MemoryFile Initramfs, string CommandLine)> OpenReleaseAsync(OpenedLease lease, SegmentCache cache, NacreClient client)
+    private async Task<BootFiles> OpenReleasesAsync(OpenedLease taken, SegmentCache cache, NacreClient client)
     {
-        Report(LivePcPhase.Release, $"verifying release {status.Version} of {status.Image}");
-        var (manifest, signed) = lease.Release(status.Version!.Value);
-        var opened = await OpenReaderAsync(lease, manifest, cache, client, stopping.Token).ConfigureAwait(false);
-        Report(LivePcPhase.Release, "fetching the kernel");
-        var kernel = new MemoryFile("kernel", await opened.ReadAllAsync("kernel", MaxKernelBytes, stopping.Token).ConfigureAwait(false));
-        var initramfs = new MemoryFile("initramfs", await opened.ReadAllAsync("initramfs", MaxInitramfsBytes, stopping.Token).ConfigureAwait(false));
-        if (folder.InstalledManifest != signed)
+        var stack = book.Read().Choose(taken.Covers, taken.Offered);
+        Report(LivePcPhase.Release, $"verifying {stack}");
+        await OpenReleasesAsync(taken, stack, cache, client, stopping.Token).ConfigureAwait(false);
+        var opened = releases!.System;
+        BootFiles boot;
+        if (kind == ImageKind.Disk)
         {
-            folder.InstalledManifest = signed;
+            boot = BootFiles.Firmware();
+        }
+        else
+        {
+            Report(LivePcPhase.Release, "fetching the kernel");
+            boot = new BootFiles(
+                await opened.ReadAllAsync("kernel", MaxKernelBytes, stopping.Token).ConfigureAwait(false),
+                await opened.ReadAllAsync("initramfs", MaxInitramfsBytes, stopping.Token).ConfigureAwait(false),
+                taken.Release(stack.System).Manifest.CommandLine);
         }
 
-        return (kernel, initramfs, manifest.CommandLine);
+        var state = await book.ChangeAsync(now => stack.Equals(now.Next) ? now : now.Offer(stack), stopping.Token).ConfigureAwait(false);
+        Change(now => now with { OnTrial = stack.Equals(state.Trial) });
+        return boot;
     }
 
-    private async Task<ReleaseReader> OpenReaderAsync(
-        OpenedLease lease, ReleaseManifest manifest, SegmentCache cache, NacreClient client, CancellationToken cancellationToken)
+    private async Task OpenReleasesAsync(OpenedLease taken, CorporateStack stack, SegmentCache cache, NacreClient client, CancellationToken cancellationToken)
     {
-        opener = new ReleaseOpener(paths, cache, new ServerOrigin(client));
-        reader = await opener.OpenAsync(manifest, lease.ReleaseKey(manifest.Version), cancellationToken).ConfigureAwait(false);
-        Change(now => now with { ImageBytes = manifest.Size });
-        return reader;
+        releases = await OpenReleases.OpenAsync(taken, stack, new ReleaseOpener(paths, cache, new ServerOrigin(client)), cancellationToken).ConfigureAwait(false);
+        Change(now => now with { ImageBytes = releases.Size });
     }
 
     private async Task<OpenVolumes> OpenVolumesAsync(OpenedLease lease, EnrolledIdentity identity, AnchorKeeper anchors)
@@ -236,7 +249,8 @@ public sealed partial class LivePcSession : IDisposable
         {
             await OpenUserLayersAsync(volumes, lease, identity, anchors, options.AcceptOlderState).ConfigureAwait(false);
             var clean = Stopwatch.StartNew();
-            volumes.Renew(Scratch, folder.Volume(Scratch), 32 * GiB, folder.ScratchKey);
+            var size = kind == ImageKind.Disk ? ReleaseFork.VolumeSize(new ReleaseVolume(releases!.System, "disk").Size) : 32 * GiB;
+            AddSystem(volumes, volumes.Renew(Scratch, folder.Volume(Scratch), size, folder.ScratchKey));
             Change(now => now with { RejuvenationMilliseconds = clean.Elapsed.TotalMilliseconds });
             return volumes;
         }
@@ -249,29 +263,44 @@ public sealed partial class LivePcSession : IDisposable
 
     private async Task OpenUserLayersAsync(OpenVolumes volumes, OpenedLease lease, EnrolledIdentity identity, AnchorKeeper anchors, bool acceptOlder)
     {
-        volumes.Add("system", new ReleaseVolume(reader!, "system"));
         await OpenLayers.OpenUserLayersAsync(volumes, folder, lease, identity, anchors, acceptOlder).ConfigureAwait(false);
         Change(now => now with { AcceptedOlder = anchors.Accepted });
     }
 
-    private MachineOptions Machine(string accelerator, string kernel, string initramfs, string commandLine, IReadOnlyList<(string Name, string Path)> parameters)
+    /// <summary>The corporate layers' disks: read-only, or of a whole disk its fork, with <paramref name="scratch"/> for what it changes.</summary>
+    private void AddSystem(OpenVolumes volumes, Volume scratch)
     {
+        if (kind == ImageKind.Disk)
+        {
+            volumes.Add("system", new ReleaseFork(new ReleaseVolume(releases!.System, "disk"), scratch));
+            return;
+        }
+
+        volumes.Add("system", new ReleaseVolume(releases!.System, "system"));
+        foreach (var (export, device) in releases.Layers)
+        {
+            volumes.Add(export, device);
+        }
+    }
+
+    /// <summary>The machine, without what it starts from.</summary>
+    private MachineOptions Machine(string accelerator, CorporateStack stack, IReadOnlyList<(string Name, string Path)> parameters)
+    {
+        var users = UserLayers.Of(kind).Select(layer => new GuestDisk($"nacre-{layer.Layer}", layer.Layer, IsReadOnly: false));
         var host = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (1024 * 1024);
         return new MachineOptions
         {
             Name = LeftOver.MachineName(folder),
             Accelerator = accelerator,
-            Kernel = kernel,
-            Initramfs = initramfs,
-            CommandLine = commandLine,
             NbdSocket = folder.NbdSocket,
-            Disks =
+            Disks = kind == ImageKind.Disk ? [new GuestDisk("nacre-system", "system", IsReadOnly: false, IsStarted: true), .. users] :
             [
                 new GuestDisk("nacre-system", "system", IsReadOnly: true),
                 new GuestDisk("nacre-scratch", Scratch, IsReadOnly: false),
-                .. UserLayers.Select(layer => new GuestDisk($"nacre-{layer.Layer}", layer.Layer, IsReadOnly: false)),
+                .. users,
+                .. stack.Layers.Select((_, number) => new GuestDisk($"nacre-{OpenReleases.ExportOf(number)}", OpenReleases.ExportOf(number), IsReadOnly: true)),
             ],
-            Parameters = parameters,
+            Parameters = kind == ImageKind.Disk ? [] : parameters,
             Memory = options.Memory ?? (int)Math.Clamp(host / 2, 1024, 4096),
             Processors = options.Processors ?? Math.Min(4, Environment.ProcessorCount),
             Sockets = folder.Sockets,

@@ -24,7 +24,7 @@ public enum LivePcPhase
     /// <summary>The guest starts.</summary>
     Booting,
 
-    /// <summary>The guest's agent answered.</summary>
+    /// <summary>The guest's agent answered, or has had its time (see <see cref="LivePcStatus.Agent"/>).</summary>
     Running,
 
     /// <summary>Shutting the guest down.</summary>
@@ -35,6 +35,19 @@ public enum LivePcPhase
 
     /// <summary>Its player was killed; its guest waits for the next start, which goes on with it.</summary>
     Abandoned,
+}
+
+/// <summary>Whether a guest has an agent.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<AgentState>))]
+public enum AgentState
+{
+    /// <summary>It did not answer within its time. The machine runs; only a guest whose image is a whole disk may have none.</summary>
+    [JsonStringEnumMemberName("none")]
+    None,
+
+    /// <summary>It answered.</summary>
+    [JsonStringEnumMemberName("answers")]
+    Answers,
 }
 
 /// <summary>How far a release is on this device.</summary>
@@ -66,6 +79,18 @@ public sealed record LivePcStatus
     /// <summary>The release that runs, or would run at the next start.</summary>
     public int? Version { get; init; }
 
+    /// <summary>The application layers on top of it, lowest first, each <c>NAME VERSION</c>.</summary>
+    public IReadOnlyList<string> Layers { get; init; } = [];
+
+    /// <summary>Whether these corporate layers have not reached a healthy start yet.</summary>
+    public bool OnTrial { get; init; }
+
+    /// <summary>For a person: which corporate layers were set aside, and why; null where none were at this start.</summary>
+    public string? SetAside { get; init; }
+
+    /// <summary>For a person: what the application layers lack of this system; null where nothing is known to be missing.</summary>
+    public string? LayerProblem { get; init; }
+
     /// <summary>Whether the lease came from the server just now, or was kept from earlier.</summary>
     public bool Offline { get; init; }
 
@@ -75,7 +100,7 @@ public sealed record LivePcStatus
     /// <summary><c>kvm</c> or <c>tcg</c>.</summary>
     public string? Accelerator { get; init; }
 
-    /// <summary>Bytes of the whole release, uncompressed.</summary>
+    /// <summary>Bytes of the whole release and of its application layers, uncompressed.</summary>
     public long ImageBytes { get; init; }
 
     /// <summary>Bytes fetched from the origin since this start.</summary>
@@ -92,6 +117,9 @@ public sealed record LivePcStatus
 
     /// <summary>Whether it would start without a network.</summary>
     public ReleasePresence Presence { get; init; }
+
+    /// <summary>Whether the guest has an agent; null while that is not known.</summary>
+    public AgentState? Agent { get; init; }
 
     /// <summary>Whether the guest was running already: this start went on with it after its player had been killed.</summary>
     public bool Adopted { get; init; }

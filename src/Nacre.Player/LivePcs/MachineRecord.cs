@@ -1,6 +1,8 @@
 using System.Security.Cryptography;
 using System.Text;
+using Nacre.Contracts;
 using Nacre.Player.Machines;
+using Nacre.Player.Stacks;
 
 namespace Nacre.Player.LivePcs;
 
@@ -12,11 +14,14 @@ internal sealed record MachineRecord
     /// <summary>See <see cref="ProcessHandle.StartTime"/>.</summary>
     public required long StartTime { get; init; }
 
-    /// <summary>The release that it runs.</summary>
-    public required int Version { get; init; }
+    /// <summary>The corporate layers that it runs.</summary>
+    public required CorporateStack Stack { get; init; }
 
-    /// <summary>Digest of that release's signed manifest.</summary>
+    /// <summary>Digest of their signed manifests.</summary>
     public required string Release { get; init; }
+
+    /// <summary>What its image is made of.</summary>
+    public required ImageKind Kind { get; init; }
 
     public required string Accelerator { get; init; }
 
@@ -33,12 +38,12 @@ internal sealed record MachineRecord
     /// <summary>Whether its agent has answered.</summary>
     public bool IsUp { get; init; }
 
-    public static string DigestOf(string signedManifest) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(signedManifest)));
+    public static string DigestOf(IEnumerable<string> signedManifests) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', signedManifests))));
 
     /// <summary>The digest of a machine, whatever its release and what its parameters say: those are the guest's, read once when it starts.</summary>
     public static string ShapeOf(MachineOptions options) => Convert.ToHexStringLower(SHA256.HashData(
         Encoding.UTF8.GetBytes(string.Join('\0', Qemu.Arguments(options with
         {
-            Kernel = "", Initramfs = "", CommandLine = "", Parameters = [.. options.Parameters.Select(parameter => (parameter.Name, ""))],
+            Kernel = "", Initramfs = "", CommandLine = "", Variables = options.Variables is null ? null : "", Parameters = [.. options.Parameters.Select(parameter => (parameter.Name, ""))],
         })))));
 }

@@ -5,6 +5,7 @@ using Nacre.Player.Anchors;
 using Nacre.Player.Devices;
 using Nacre.Player.Leases;
 using Nacre.Player.Moments;
+using Nacre.Player.Stacks;
 using Nacre.Volumes;
 
 namespace Nacre.Player.LivePcs;
@@ -83,7 +84,7 @@ internal sealed class OpenLayers : IAsyncDisposable
         var slotKey = lease.SlotKey(identity);
         try
         {
-            foreach (var (layer, size) in LivePcSession.UserLayers)
+            foreach (var (layer, size) in UserLayers.Of(lease.Kind))
             {
                 await anchors.OpenAsync(layer, newest => volumes.Open(layer, folder.Volume(layer), size, slotKey, newest), acceptOlder).ConfigureAwait(false);
             }
@@ -96,7 +97,7 @@ internal sealed class OpenLayers : IAsyncDisposable
 
     /// <summary>The moments of layers that are open.</summary>
     public static MomentStore MomentsOf(OpenVolumes volumes, LivePcFolder folder, TimeProvider time) =>
-        new(MomentStore.Layers.ToDictionary(layer => layer, layer => (Volume)volumes.Exports[layer]), folder, time);
+        new(MomentStore.Layers.Where(volumes.Exports.ContainsKey).ToDictionary(layer => layer, layer => (Volume)volumes.Exports[layer]), folder, time);
 
     public async ValueTask DisposeAsync()
     {
@@ -133,7 +134,7 @@ internal sealed class OpenLayers : IAsyncDisposable
         }
 
         var anchors = await LoadAnchorsAsync(folder, identity, client, problem => Problem = problem, time, cancellationToken).ConfigureAwait(false);
-        var lease = await OpenedLease.TakeAsync(identity, folder, LivePcPlayer.Installed(folder, identity)?.Version, anchors.Statements, time, cancellationToken).ConfigureAwait(false);
+        var lease = await OpenedLease.TakeAsync(identity, folder, new StackBook(folder, time).Read().Needed, anchors.Statements, time, cancellationToken).ConfigureAwait(false);
         Policy = lease.Claims.Policy ?? LayerPolicy.Default;
         await OpenUserLayersAsync(volumes, folder, lease, identity, anchors, acceptOlder: false).ConfigureAwait(false);
         keeping = await anchors.BeginAsync().ConfigureAwait(false);

@@ -34,7 +34,7 @@ internal sealed class OpenVolumes : IAsyncDisposable
         : throw new VolumeException(VolumeErrorKind.Outdated, $"the volume {gone.VolumeId}, which was at {gone.Position}, is gone"));
 
     /// <summary>Puts a layer back to blank: a new volume under a new key that only memory holds. What was there before is noise.</summary>
-    public void Renew(string layer, string directory, long size, ScratchKey key)
+    public Volume Renew(string layer, string directory, long size, ScratchKey key)
     {
         // Moved aside first: how long it takes to free the old blocks does not matter to the start.
         if (Directory.Exists(directory))
@@ -43,20 +43,22 @@ internal sealed class OpenVolumes : IAsyncDisposable
         }
 
         var fresh = key.Renew();
-        Add(layer, () => Volume.Create(directory, new VolumeOptions { Size = size, Volatile = true }, fresh));
+        var blank = Add(layer, () => Volume.Create(directory, new VolumeOptions { Size = size, Volatile = true }, fresh));
         CryptographicOperations.ZeroMemory(fresh);
         temporary.Add((directory, key));
         cleaning = Task.Run(() => DeleteOld(directory));
+        return blank;
     }
 
     /// <summary>Opens a layer that a killed player had put back to blank, as its guest left it.</summary>
     /// <exception cref="NacreException">NotFound: its key is gone.</exception>
-    public void Resume(string layer, string directory, ScratchKey key)
+    public Volume Resume(string layer, string directory, ScratchKey key)
     {
         var kept = key.TryRead() ?? throw new NacreException(ErrorCatalogue.NotFound, $"the key of the layer '{layer}' is gone");
-        Add(layer, () => Volume.Open(directory, kept, new VolumeOptions { Volatile = true }));
+        var resumed = Add(layer, () => Volume.Open(directory, kept, new VolumeOptions { Volatile = true }));
         CryptographicOperations.ZeroMemory(kept);
         temporary.Add((directory, key));
+        return resumed;
     }
 
     public async ValueTask DisposeAsync()

@@ -20,7 +20,7 @@ internal static class Accelerator
 
     /// <summary>The accelerator to use here.</summary>
     /// <param name="remembered">File that keeps the answer.</param>
-    /// <param name="kernel">A bootable kernel image for the probe.</param>
+    /// <param name="kernel">A bootable kernel image for the probe; empty: the UEFI firmware.</param>
     /// <param name="probing">Called before a probe, which may take a while.</param>
     /// <param name="cancellationToken">Stops the probe.</param>
     /// <exception cref="NacreException">AcceleratorUnusable: the forced one is not one, or does not work.</exception>
@@ -59,19 +59,19 @@ internal static class Accelerator
     }
 
     /// <summary>Whether a kernel really boots: without a root file system it ends in a panic that says so, which it reaches only after its
-    /// processors, memory, interrupts and timers have worked.</summary>
+    /// processors, memory, interrupts and timers have worked. Firmware without a disk says that there is none, which it reaches as late.</summary>
     public static async Task<bool> BootsAsync(string accelerator, string kernel, TimeSpan limit, CancellationToken cancellationToken)
     {
+        var mark = kernel.Length == 0 ? "BdsDxe" : "Unable to mount root fs";
+        string[] start = kernel.Length == 0
+            ? ["-machine", $"pc,accel={accelerator},pflash0=firmware", "-blockdev", Qemu.FileNode("firmware", BootFiles.FirmwareCode, isReadOnly: true)]
+            : ["-machine", $"pc,accel={accelerator}", "-kernel", kernel, "-append", "console=ttyS0 panic=-1 no_timer_check root=none"];
         using var process = new Process
         {
-            StartInfo = new ProcessStartInfo(Qemu.Program)
+            StartInfo = new ProcessStartInfo(
+                Qemu.Program,
+                ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-m", "256", .. start, "-cpu", Qemu.CpuModel(accelerator), "-serial", "stdio"])
             {
-                ArgumentList =
-                {
-                    "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-m", "256",
-                    "-machine", $"pc,accel={accelerator}", "-cpu", Qemu.CpuModel(accelerator), "-kernel", kernel,
-                    "-append", "console=ttyS0 panic=-1 no_timer_check root=none", "-serial", "stdio",
-                },
                 RedirectStandardInput = true,
                 RedirectStandardOutput = true,
                 RedirectStandardError = true,
@@ -85,7 +85,7 @@ internal static class Accelerator
             var errors = process.StandardError.ReadToEndAsync(deadline.Token);
             while (await process.StandardOutput.ReadLineAsync(deadline.Token).ConfigureAwait(false) is { } line)
             {
-                if (line.Contains("Unable to mount root fs", StringComparison.Ordinal))
+                if (line.Contains(mark, StringComparison.Ordinal))
                 {
                     return true;
                 }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Text.Json;
@@ -83,11 +84,11 @@ internal sealed class GuestAgent : IDisposable
             request["input-data"] = Convert.ToBase64String(input);
         }
 
-        var started = await CommandAsync("guest-exec", request, cancellationToken).ConfigureAwait(false);
+        var started = await ThawedAsync("guest-exec", request, cancellationToken).ConfigureAwait(false);
         var process = Read<StartedCommand>(started, "guest-exec").Pid;
         for (var pause = 20; ; pause = Math.Min(pause * 2, 500))
         {
-            var answer = await CommandAsync("guest-exec-status", new JsonObject { ["pid"] = process }, cancellationToken).ConfigureAwait(false);
+            var answer = await ThawedAsync("guest-exec-status", new JsonObject { ["pid"] = process }, cancellationToken).ConfigureAwait(false);
             var status = Read<CommandStatus>(answer, "guest-exec-status");
             if (status.Exited)
             {
@@ -113,7 +114,7 @@ internal sealed class GuestAgent : IDisposable
     /// <param name="freezeLimit">How long the guest may take to stand still.</param>
     /// <param name="thawLimit">How long one that does not answer is asked to go on.</param>
     /// <exception cref="NacreException">GuestFailed: they do not stand still; what <paramref name="work"/> throws.</exception>
-    public async Task<T> WhileFrozenAsync<T>(IReadOnlyList<string> mountPoints, Func<T> work, TimeSpan freezeLimit, TimeSpan thawLimit)
+    public async Task<T> WhileFrozenAsync<T>(IReadOnlyList<string>? mountPoints, Func<T> work, TimeSpan freezeLimit, TimeSpan thawLimit)
     {
         await turn.WaitAsync(CancellationToken.None).ConfigureAwait(false);
         try
@@ -121,8 +122,10 @@ internal sealed class GuestAgent : IDisposable
             try
             {
                 using var limit = new CancellationTokenSource(freezeLimit);
-                var arguments = new JsonObject { ["mountpoints"] = new JsonArray([.. mountPoints.Select(path => (JsonNode)path)]) };
-                var answer = await ConverseAsync("guest-fsfreeze-freeze-list", arguments, limit.Token).ConfigureAwait(false);
+                var answer = mountPoints is null
+                    ? await ConverseAsync("guest-fsfreeze-freeze", [], limit.Token).ConfigureAwait(false)
+                    : await ConverseAsync(
+                        "guest-fsfreeze-freeze-list", new JsonObject { ["mountpoints"] = new JsonArray([.. mountPoints.Select(path => (JsonNode)path)]) }, limit.Token).ConfigureAwait(false);
                 return answer is JsonValue value && value.TryGetValue<long>(out var count) && count > 0
                     ? work()
                     : throw new NacreException(ErrorCatalogue.GuestFailed, "the guest has none of the user's layers mounted, so no moment of them can be taken");
@@ -170,6 +173,22 @@ internal sealed class GuestAgent : IDisposable
     {
         lines?.Dispose();
         turn.Dispose();
+    }
+
+    /// <summary>A command that the agent refuses while the guest's file systems are frozen for a moment, which takes a second: it waits for its end.</summary>
+    private async Task<JsonNode?> ThawedAsync(string command, JsonObject arguments, CancellationToken cancellationToken)
+    {
+        for (var limit = Stopwatch.StartNew(); ; await Task.Delay(TimeSpan.FromMilliseconds(200), cancellationToken).ConfigureAwait(false))
+        {
+            try
+            {
+                return await CommandAsync(command, (JsonObject)arguments.DeepClone(), cancellationToken).ConfigureAwait(false);
+            }
+            catch (NacreException exception) when (exception.Message.Contains("frozen", StringComparison.Ordinal) && limit.Elapsed < AnswerLimit)
+            {
+                // Asked again.
+            }
+        }
     }
 
     private static NacreException Odd(string command) => new(ErrorCatalogue.GuestFailed, $"the guest's agent answered '{command}' with something else");

@@ -8,8 +8,9 @@ namespace Nacre.Player.Machines;
 /// <summary>A virtual disk of the guest.</summary>
 /// <param name="Serial">What the guest knows it by, at most 20 characters.</param>
 /// <param name="Export">Its name at the NBD server.</param>
-/// <param name="IsReadOnly">Whether the guest may write.</param>
-internal sealed record GuestDisk(string Serial, string Export, bool IsReadOnly);
+/// <param name="IsReadOnly">Whether the guest may only read.</param>
+/// <param name="IsStarted">Whether firmware starts it.</param>
+internal sealed record GuestDisk(string Serial, string Export, bool IsReadOnly, bool IsStarted = false);
 
 /// <summary>What QEMU runs.</summary>
 internal sealed record MachineOptions
@@ -18,11 +19,14 @@ internal sealed record MachineOptions
 
     public required string Accelerator { get; init; }
 
-    public required string Kernel { get; init; }
+    public string Kernel { get; init; } = "";
 
-    public required string Initramfs { get; init; }
+    public string Initramfs { get; init; } = "";
 
-    public required string CommandLine { get; init; }
+    public string CommandLine { get; init; } = "";
+
+    /// <summary>Where firmware starts a disk: the file of its variables. Then there is no kernel.</summary>
+    public string? Variables { get; init; }
 
     public required string NbdSocket { get; init; }
 
@@ -171,12 +175,14 @@ internal sealed class Qemu : IAsyncDisposable
             "-nodefaults", "-no-user-config", "-no-reboot",
             "-name", options.Name,
             "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-            "-machine", "pc,usb=off",
+            "-machine", options.Variables is null ? "pc,usb=off" : "pc,usb=off,pflash0=firmware,pflash1=variables",
             "-accel", options.Accelerator == Machines.Accelerator.Emulation ? "tcg,thread=multi" : options.Accelerator,
             "-cpu", CpuModel(options.Accelerator),
             "-smp", $"{options.Processors}",
             "-m", $"{options.Memory}",
-            "-kernel", options.Kernel, "-initrd", options.Initramfs, "-append", options.CommandLine,
+            .. options.Variables is null
+                ? ["-kernel", options.Kernel, "-initrd", options.Initramfs, "-append", options.CommandLine]
+                : Firmware(options.Variables),
             "-display", "none", "-vnc", $"unix:{Path(ScreenSocket(options.Sockets))}",
             "-device", "virtio-vga", "-device", "virtio-keyboard-pci", "-device", "virtio-tablet-pci", "-device", "virtio-rng-pci",
             "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
@@ -203,8 +209,15 @@ internal sealed class Qemu : IAsyncDisposable
     internal static string[] DiskArguments(GuestDisk disk, string nbdSocket) =>
     [
         "-blockdev", DiskNode(disk, nbdSocket, disk.IsReadOnly ? ReadOnlyReconnectDelay : ReconnectDelay).ToJsonString(),
-        "-device", $"virtio-blk-pci,drive={disk.Export},serial={disk.Serial},iothread=disks" + (disk.IsReadOnly ? "" : ",werror=stop,rerror=stop"),
+        "-device", $"virtio-blk-pci,drive={disk.Export},serial={disk.Serial},iothread=disks" + (disk.IsReadOnly ? "" : ",werror=stop,rerror=stop") + (disk.IsStarted ? ",bootindex=0" : ""),
     ];
+
+    private static string[] Firmware(string variables) =>
+        ["-blockdev", FileNode("firmware", BootFiles.FirmwareCode, isReadOnly: true), "-blockdev", FileNode("variables", variables, isReadOnly: false)];
+
+    /// <summary>The block node of a file.</summary>
+    internal static string FileNode(string name, string file, bool isReadOnly) =>
+        new JsonObject { ["driver"] = "file", ["node-name"] = name, ["filename"] = file, ["read-only"] = isReadOnly }.ToJsonString();
 
     /// <summary>A disk's block node, as an argument or for <c>blockdev-add</c>.</summary>
     /// <param name="disk">The disk.</param>

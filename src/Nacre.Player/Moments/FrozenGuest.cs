@@ -49,6 +49,31 @@ internal static class FrozenGuest
         }
     }
 
+    /// <summary>Takes a moment of a guest whose inside nobody knows. Where its agent can, its file systems stand still; else the moment is what a loss of power
+    /// would have left, which every file system copes with.</summary>
+    /// <param name="agent">Its agent; null where it has none.</param>
+    /// <param name="take">Takes it.</param>
+    /// <param name="cancellationToken">Stops before the guest stands still.</param>
+    public static async Task<TakenMoment> TakeWholeAsync(GuestAgent? agent, Func<Moment> take, CancellationToken cancellationToken)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        if (agent is not null)
+        {
+            var still = Stopwatch.StartNew();
+            try
+            {
+                var moment = await agent.WhileFrozenAsync(null, take, FreezeLimit, ThawLimit).ConfigureAwait(false);
+                return new TakenMoment(moment, still.Elapsed.TotalMilliseconds);
+            }
+            catch (NacreException exception) when (exception.Kind == ErrorCatalogue.GuestFailed)
+            {
+                // An agent that does not know how.
+            }
+        }
+
+        return new TakenMoment(take(), 0);
+    }
+
     private static async Task UnguardAsync(GuestAgent agent, long guard)
     {
         try

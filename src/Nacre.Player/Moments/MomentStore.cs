@@ -14,10 +14,11 @@ namespace Nacre.Player.Moments;
 /// </remarks>
 internal sealed class MomentStore
 {
-    /// <summary>The user's layers in the order in which a moment is taken.</summary>
-    public static readonly IReadOnlyList<string> Layers = ["applications", "settings", "data"];
+    /// <summary>The user's layers in the order in which a moment is taken; a LivePC whose image is a whole disk has the last one only.</summary>
+    public static readonly IReadOnlyList<string> Layers = [.. UserLayers.Of(ImageKind.System).Select(layer => layer.Layer)];
 
     private readonly IReadOnlyDictionary<string, Volume> volumes;
+    private readonly IReadOnlyList<string> layers;
     private readonly LivePcFolder folder;
     private readonly TimeProvider time;
 
@@ -27,6 +28,7 @@ internal sealed class MomentStore
     public MomentStore(IReadOnlyDictionary<string, Volume> volumes, LivePcFolder folder, TimeProvider time)
     {
         this.volumes = volumes;
+        layers = [.. Layers.Where(volumes.ContainsKey)];
         this.folder = folder;
         this.time = time;
     }
@@ -40,14 +42,14 @@ internal sealed class MomentStore
     /// <summary>The moments, oldest first.</summary>
     public IReadOnlyList<Moment> List()
     {
-        var parts = Layers.ToDictionary(layer => layer, layer => volumes[layer].Snapshots.ToDictionary(snapshot => snapshot.Name, StringComparer.Ordinal));
+        var parts = layers.ToDictionary(layer => layer, layer => volumes[layer].Snapshots.ToDictionary(snapshot => snapshot.Name, StringComparer.Ordinal));
         var moments = new List<Moment>();
         foreach (var (name, data) in parts["data"])
         {
-            if (MomentName.TryParse(name) is { } parsed && Layers.All(layer => parts[layer].ContainsKey(name)))
+            if (MomentName.TryParse(name) is { } parsed && layers.All(layer => parts[layer].ContainsKey(name)))
             {
                 moments.Add(new Moment(
-                    parsed.Id, parsed.Kind, data.Taken, parsed.Label, Layers.ToDictionary(layer => layer, layer => parts[layer][name].LiveBlocks * IBlockDevice.BlockSize),
+                    parsed.Id, parsed.Kind, data.Taken, parsed.Label, layers.ToDictionary(layer => layer, layer => parts[layer][name].LiveBlocks * IBlockDevice.BlockSize),
                     parsed.Actions, parsed.Order));
             }
         }
@@ -164,7 +166,7 @@ internal sealed class MomentStore
         var name = new MomentName(MomentName.IdOf(moment), kind, actions, order, label);
         try
         {
-            foreach (var layer in Layers)
+            foreach (var layer in layers)
             {
                 Guard(layer, volume => volume.TakeSnapshot(name.ToString()));
                 StepTaken?.Invoke($"took {layer}");

@@ -68,8 +68,8 @@ public sealed record RejuvenationPlan(RejuvenationDepth Depth, bool IsUndo, IRea
         }
 
         var to = Target(request, moments);
-        LayerPlan Blank(string layer) => new(layer, LayerFate.Blank, null, null, bytesNow[layer], 0);
-        LayerPlan Kept(string layer) => new(layer, LayerFate.Kept, null, null, bytesNow[layer], bytesNow[layer]);
+        LayerPlan Blank(string layer) => new(layer, LayerFate.Blank, null, null, bytesNow.GetValueOrDefault(layer), 0);
+        LayerPlan Kept(string layer) => new(layer, LayerFate.Kept, null, null, bytesNow.GetValueOrDefault(layer), bytesNow.GetValueOrDefault(layer));
         LayerPlan Back(string layer) => Plan(layer, to!, bytesNow);
         LayerPlan BackOrBlank(string layer) => to is null ? Blank(layer) : Back(layer);
         IReadOnlyList<LayerPlan> layers = request.Depth switch
@@ -81,7 +81,8 @@ public sealed record RejuvenationPlan(RejuvenationDepth Depth, bool IsUndo, IRea
             RejuvenationDepth.Moment => [Back("applications"), Back("settings"), Back("data")],
             _ => throw new NacreException(ErrorCatalogue.UsageInvalid, $"there is no depth '{request.Depth}'"),
         };
-        return new RejuvenationPlan(request.Depth, IsUndo: false, layers);
+        // A LivePC whose image is a whole disk has no more than its data.
+        return new RejuvenationPlan(request.Depth, IsUndo: false, [.. layers.Where(layer => bytesNow.ContainsKey(layer.Layer))]);
     }
 
     /// <summary>Makes sure that the administrator lets the user go so deep.</summary>
@@ -119,7 +120,7 @@ public sealed record RejuvenationPlan(RejuvenationDepth Depth, bool IsUndo, IRea
         }
 
         var acted = last.Actions.Select(action => action.Layer).ToHashSet(StringComparer.Ordinal);
-        return new RejuvenationPlan(RejuvenationDepth.Moment, IsUndo: true, [.. MomentStore.Layers.Select(layer => acted.Contains(layer)
+        return new RejuvenationPlan(RejuvenationDepth.Moment, IsUndo: true, [.. MomentStore.Layers.Where(bytesNow.ContainsKey).Select(layer => acted.Contains(layer)
             ? Plan(layer, last, bytesNow)
             : new LayerPlan(layer, LayerFate.Kept, null, null, bytesNow[layer], bytesNow[layer]))]);
     }
@@ -153,7 +154,7 @@ public sealed record RejuvenationPlan(RejuvenationDepth Depth, bool IsUndo, IRea
     }
 
     private static LayerPlan Plan(string layer, Moment to, IReadOnlyDictionary<string, long> bytesNow) =>
-        new(layer, LayerFate.Moment, to.Id, to.Taken, bytesNow[layer], to.Bytes[layer]);
+        new(layer, LayerFate.Moment, to.Id, to.Taken, bytesNow.GetValueOrDefault(layer), to.Bytes.GetValueOrDefault(layer));
 
     private static string Lower(RejuvenationDepth depth) => depth.ToString().ToLowerInvariant();
 }

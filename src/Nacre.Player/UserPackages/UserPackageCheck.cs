@@ -3,6 +3,7 @@ using System.Text.Json.Serialization;
 using Nacre.Contracts;
 using Nacre.Images.FileSystems;
 using Nacre.Player.Machines;
+using Nacre.Player.Stacks;
 using Nacre.Volumes.Releases;
 
 namespace Nacre.Player.UserPackages;
@@ -39,10 +40,23 @@ internal static class UserPackageCheck
     private const string Script = "test -x /usr/lib/nacre/applications || exit 4; exec /usr/lib/nacre/applications check /dev/stdin";
     private const int Carried = 0, Conflicting = 3, Unknown = 4;
 
-    /// <summary>Reads what a release's system artifact has installed, fetching only what that takes.</summary>
-    /// <returns>dpkg's status file; null where the release has none.</returns>
-    public static async Task<byte[]?> ReadStatusAsync(ReleaseReader release, CancellationToken cancellationToken) =>
-        await ErofsFiles.ReadAsync(new ReleaseVolume(release, "system"), StatusPath, LargestStatus, cancellationToken).ConfigureAwait(false);
+    /// <summary>Reads what corporate layers have installed, fetching only what that takes.</summary>
+    /// <returns>dpkg's status file of the system with the application layers' parts behind it; null where the system has none.</returns>
+    public static async Task<byte[]?> ReadStatusAsync(OpenReleases releases, CancellationToken cancellationToken)
+    {
+        if (await ErofsFiles.ReadAsync(new ReleaseVolume(releases.System, "system"), StatusPath, LargestStatus, cancellationToken).ConfigureAwait(false) is not { } status)
+        {
+            return null;
+        }
+
+        foreach (var ((_, layer), release) in releases.Layers.Zip(releases.Stack.Layers))
+        {
+            var part = await ErofsFiles.ReadAsync(layer, $"/usr/share/nacre/application-layers/{release.Image}/status", LargestStatus, cancellationToken).ConfigureAwait(false);
+            status = [.. status, (byte)'\n', .. part ?? []];
+        }
+
+        return status;
+    }
 
     /// <summary>Asks the guest.</summary>
     /// <param name="execute">Runs a command in the guest as root, with its input.</param>
@@ -59,7 +73,7 @@ internal static class UserPackageCheck
             case Carried or Conflicting:
                 try
                 {
-                    return JsonSerializer.Deserialize<UserPackageFinding>(answer.Output, ContractJson.Options) ?? throw new JsonException("null");
+                    return Parse(JsonSerializer.Deserialize<UserPackageFinding>(answer.Output, ContractJson.Options) ?? throw new JsonException("null"));
                 }
                 catch (JsonException exception)
                 {
@@ -72,4 +86,11 @@ internal static class UserPackageCheck
                 throw new NacreException(ErrorCatalogue.GuestFailed, $"the guest could not find out what becomes of the user's packages: {System.Text.Encoding.UTF8.GetString(answer.Error).Trim()}");
         }
     }
+
+    private static UserPackageFinding Parse(UserPackageFinding untrusted) => new(
+        [.. untrusted.Carried.Select(package => package with { Package = Line(package.Package), Version = Line(package.Version) })],
+        [.. untrusted.Replaced.Select(Line)],
+        [.. untrusted.Conflicts.Select(conflict => new UserPackageConflict(Line(conflict.Package), Line(conflict.Version), Line(conflict.Reason)))]);
+
+    private static string Line(string? untrusted) => GuestText.Plain(untrusted ?? throw new JsonException("a text is missing")).Replace('\n', ' ');
 }

@@ -85,7 +85,7 @@ internal static class ImageErrors
     public static Failure NotAuthentic(string detail) => new(ErrorCatalogue.ReleaseNotAuthentic, detail);
 
     public static Failure OtherKind(string image, ImageKind kind) =>
-        new(ErrorCatalogue.Immutable, $"the releases of '{image}' are {(kind == ImageKind.System ? "systems" : "application layers")}, and this is none: publish it under another name");
+        new(ErrorCatalogue.Immutable, $"the releases of '{image}' are {kind switch { ImageKind.System => "systems", ImageKind.Application => "application layers", _ => "whole disks" }}, and this is none: publish it under another name");
 
     public static Failure ContentsWrong { get; } = new(ErrorCatalogue.RequestInvalid, "'contents' must be the contents that the manifest of an application layer names, and absent for a system");
 
@@ -280,7 +280,7 @@ internal sealed class Images(NacreDatabase database, Segments segments, AuditTra
     private static bool TryReadContents(ReleaseManifest manifest, string? untrusted, out byte[]? contents)
     {
         contents = null;
-        if (manifest.Kind == ImageKind.System)
+        if (manifest.Kind != ImageKind.Application)
         {
             return untrusted is null;
         }

@@ -28,7 +28,7 @@ internal static class ManifestRules
             _ when !Text.IsPrintable(manifest.CommandLine) => "'commandLine' has control characters",
             _ when !Enum.IsDefined(manifest.Kind) => "'kind' is none",
             { Digest: { } digest } when !Text.IsSha256(digest) => "'digest' is none",
-            { Kind: ImageKind.System, BuiltOn: not null } or { Kind: ImageKind.System, Contents: not null } => "a system has no 'builtOn' and no 'contents'",
+            { Kind: not ImageKind.Application, BuiltOn: not null } or { Kind: not ImageKind.Application, Contents: not null } => "a system or a disk has no 'builtOn' and no 'contents'",
             { Kind: ImageKind.Application } when !Text.IsSha256(manifest.Digest) || !Text.IsSha256(manifest.BuiltOn) || !Text.IsSha256(manifest.Contents) =>
                 "an application layer has 'digest', 'builtOn' and 'contents'",
             { Segments: null or { Count: > MostSegments } } => "'segments' is missing or has too many",

@@ -20,7 +20,9 @@ internal static class LayerErrors
     public static Failure Invalid { get; } =
         new(ErrorCatalogue.RequestInvalid, $"'layers' must have at most {Layers.Most} application layers, each with an image that is there once");
 
-    public static Failure NotALayer(string image) => new(ErrorCatalogue.RequestInvalid, $"'{image}' is a system, not an application layer");
+    public static Failure NotALayer(string image) => new(ErrorCatalogue.RequestInvalid, $"'{image}' is no application layer");
+
+    public static Failure WholeDisk(string image) => new(ErrorCatalogue.RequestInvalid, $"'{image}' is a whole disk: no application layers go on top of it");
 
     public static Failure Incompatible(string why) => new(ErrorCatalogue.LayersIncompatible, why);
 }
@@ -51,6 +53,11 @@ internal sealed class Layers(NacreDatabase database, AuditTrail audit)
         if (await database.LivePcs.AsNoTracking().SingleOrDefaultAsync(row => row.Name == untrustedName, cancellationToken) is not { } livePc)
         {
             return LivePcErrors.NoLivePc;
+        }
+
+        if (untrusted.Layers.Count > 0 && await database.Images.AsNoTracking().AnyAsync(row => row.Name == livePc.Image && row.Kind == ImageKind.Disk, cancellationToken))
+        {
+            return LayerErrors.WholeDisk(livePc.Image);
         }
 
         List<LivePcLayerRow> wanted = [.. untrusted.Layers.Select((layer, position) =>

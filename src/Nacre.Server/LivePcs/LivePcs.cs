@@ -59,7 +59,7 @@ internal sealed class LivePcs(NacreDatabase database, AuditTrail audit)
             return ImageErrors.NoImage(untrusted.Image);
         }
 
-        if (image.Kind != ImageKind.System)
+        if (image.Kind == ImageKind.Application)
         {
             return LivePcErrors.NotASystem(untrusted.Image);
         }

@@ -1,3 +1,4 @@
+using Nacre.Testing;
 using Xunit;
 
 namespace Nacre.Images.Tests.Guest;
@@ -20,6 +21,28 @@ public sealed class StackTests : IDisposable
         var output = guest.Started("cat usr/share/one usr/share/two usr/share/three; echo; echo gone > usr/share/one; grep '^/ ' /run/nacre/layers; cat /run/nacre/stack /run/nacre/policy");
         Assert.Equal("releaseofficeuser\n/ scratch overlay\nbase 1\noffice 1\napplications keep\nconflicts postpone\n", output);
         Assert.Equal("release\n", guest.Started("cat usr/share/one; echo"));
+    }
+
+    [Fact]
+    public void What_application_layers_add_to_the_databases_is_there_as_long_as_they_are()
+    {
+        Directory.CreateDirectory(guest["app-00/usr/lib/nacre"]);
+        File.Copy(Repository.At("guest", "files", "usr", "lib", "nacre", "corporate"), guest["app-00/usr/lib/nacre/corporate"]);
+        guest.Write("app-00/usr/share/nacre/application-layers/office/accounts/passwd", "office:x:310:310::/:/bin/false\n");
+        const string Show = "tail -n 1 etc/passwd; echo 'bob:x:1001:1001::/home/bob:/bin/sh' >> etc/passwd";
+        Assert.Equal("office:x:310:310::/:/bin/false\n", guest.Started(Show));
+        Assert.Equal("office:x:310:310::/:/bin/false\nbob:x:1001:1001::/home/bob:/bin/sh\n", guest.Started("tail -n 2 etc/passwd"));
+        guest.Write("cfg/stack", "base 1\n");
+        Assert.Equal("user:x:1000:1000::/home/user:/bin/sh\nbob:x:1001:1001::/home/bob:/bin/sh\n", guest.Started("tail -n 2 etc/passwd"));
+    }
+
+    [Fact]
+    public void A_home_that_is_made_anew_leaves_the_settings_that_were_kept()
+    {
+        guest.Write("system/home/user/.config/file", "skeleton\n");
+        Assert.Equal("skeleton\n", guest.Started("cat home/user/.config/file; echo mine > home/user/.config/file").Split("/.config\n")[^1]);
+        GuestStart.Shell($"rm -rf {guest["data"]}/* {guest["data"]}/.nacre");
+        Assert.EndsWith("mine\nfile\n", guest.Started("cat home/user/.config/file; ls home/user/.config"), StringComparison.Ordinal);
     }
 
     [Fact]

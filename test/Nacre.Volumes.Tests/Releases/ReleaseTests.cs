@@ -1,10 +1,9 @@
-using System.Collections.Concurrent;
 using System.Security.Cryptography;
 using System.Text;
 using Nacre.Testing;
 using Nacre.Volumes.Releases;
 using Xunit;
-using ZstdSharp;
+using static Nacre.Volumes.Tests.Releases.TestRelease;
 
 namespace Nacre.Volumes.Tests.Releases;
 
@@ -261,89 +260,5 @@ public sealed class ReleaseTests : IDisposable
         Assert.Equal(VolumeErrorKind.NotAuthentic, Assert.Throws<VolumeException>(() => SegmentCatalogue.Parse(other, name, copy)).Kind);
     }
 
-    /// <summary>Compressible blocks, random blocks, and a hole.</summary>
-    private static byte[] Content(int length)
-    {
-        var content = new byte[length];
-        var random = new Random(length);
-        for (var block = 0; block < length / 4096; block++)
-        {
-            var span = content.AsSpan(block * 4096, 4096);
-            if (block % 3 == 0)
-            {
-                random.NextBytes(span);
-            }
-            else if (block % 20 != 7)
-            {
-                span.Fill((byte)block);
-            }
-        }
-
-        return content;
-    }
-
-    /// <summary>Publishes in chunks of four blocks.</summary>
-    private ReleaseIndex Publish(byte[] content)
-    {
-        using var compressor = new Compressor(3);
-        var builder = new SegmentBuilder(keys);
-        var names = new List<UInt128?>();
-        for (var start = 0; start < content.Length; start += 4 * 4096)
-        {
-            var plain = content.AsSpan(start, Math.Min(4 * 4096, content.Length - start));
-            if (!plain.ContainsAnyExcept((byte)0))
-            {
-                names.Add(null);
-                continue;
-            }
-
-            var name = keys.NameChunk(plain);
-            if (!names.Contains(name))
-            {
-                var frame = compressor.Wrap(plain);
-                var compressed = frame.Length < plain.Length;
-                builder.Add(name, compressed ? frame : plain, plain.Length, compressed);
-            }
-
-            names.Add(name);
-        }
-
-        var segment = builder.Seal();
-        origin.Segments[segment.Name] = segment.Bytes;
-        var places = segment.Chunks.ToDictionary(chunk => chunk.Chunk, chunk => chunk.Place);
-        var chunks = names.Select((name, i) =>
-        {
-            var length = Math.Min(4 * 4096, content.Length - (i * 4 * 4096));
-            return name is { } known && places[known] is var place
-                ? new ReleaseChunk(i * 4 * 4096, length, 0, place.Ordinal, place.Offset, place.StoredLength, place.Compressed)
-                : new ReleaseChunk(i * 4 * 4096, length, -1, 0, 0, 0, false);
-        }).ToArray();
-        return new ReleaseIndex(
-            [new ReleaseSegment(segment.Name, keys.SegmentKey(Convert.FromHexString(segment.Name)), segment.Bytes.Length)],
-            [new ReleaseArtifact("system", content.Length, chunks)]);
-    }
-
-    private sealed class MemoryOrigin : ISegmentOrigin
-    {
-        private int requests;
-
-        public ConcurrentDictionary<string, byte[]> Segments { get; } = new();
-
-        public int Requests => requests;
-
-        public int FailuresLeft { get; set; }
-
-        public ValueTask ReadAsync(string segment, long offset, Memory<byte> destination, CancellationToken cancellationToken)
-        {
-            Interlocked.Increment(ref requests);
-            if (FailuresLeft > 0)
-            {
-                FailuresLeft--;
-                throw new VolumeException(VolumeErrorKind.Io, "the origin is away");
-            }
-
-            Segments[segment].AsSpan((int)offset, destination.Length).CopyTo(destination.Span);
-            return ValueTask.CompletedTask;
-        }
-    }
+    private ReleaseIndex Publish(byte[] content) => TestRelease.Publish(keys, origin, content);
 }

@@ -39,6 +39,7 @@ sub facts_of
 {
 	my ($folder) = @_;
 	my %facts = (packages => {}, generated => [], delta => {}, merged => content($folder, '/merged') // 0, stack => content($folder, '/stack'));
+	$facts{stack} =~ s/\n+\z// if defined $facts{stack};
 	for my $line (lines($folder, '/packages')) {
 		my ($name, $version, $mark, $how) = split /\t/, $line;
 		$facts{packages}{$name} = { version => $version, mark => $mark, how => $how } if defined $how && $name =~ /^[a-z0-9][a-z0-9+.:-]+$/;
@@ -172,6 +173,8 @@ sub capture
 		write_file("$new/status", join("\n", map { "$have->{$_}{text}\n" } @settled), 0600);
 		write_file("$new/generated", generated_lines(\@layers, \@generated, [@changed]), 0600);
 		write_file("$new/db/$_", $delta->{$_}, 0600) for keys %$delta;
+		# Where the next start is under other layers than these, what it can't carry can wait.
+		write_file("$new/stack", content('/run/nacre', '/stack.key') // '', 0600);
 		my %broken = map { $_->[0] => 1 } broken($have);
 		write_file("$new/forced", join('', map { "$_\n" } grep { $broken{$_} } @settled), 0600);
 		sync_volume($kept);

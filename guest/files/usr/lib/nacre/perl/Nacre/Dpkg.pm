@@ -6,9 +6,7 @@ use warnings;
 use Exporter 'import';
 use Nacre::Files;
 
-use constant COMPOSER => '/usr/lib/nacre/corporate';
-
-our @EXPORT = qw(stanzas packages_of corporate_layers composed corporate_packages is_installed is_settled info_name info_files compare_versions broken);
+our @EXPORT = qw(stanzas packages_of corporate_layers corporate_packages is_installed is_settled info_name info_files compare_versions broken);
 
 # Stanzas of a file of them: a list of { field (lower case) => value, text => as it stands }.
 sub stanzas
@@ -60,32 +58,11 @@ sub native
 	};
 }
 
-# Where the corporate layers are mounted in a running LivePC, lowest first, their databases put together on top.
+# Where the corporate layers are mounted, lowest first; the last is what is composed of the databases that several of them have a part in.
 sub corporate_layers
 {
 	my ($volumes) = @_;
-	my @layers = grep { is_folder($_) } "$volumes/system", map { "$volumes/$_" } grep { /^app-\d+$/ } entries($volumes);
-	return composed(join(':', reverse @layers), @layers);
-}
-
-# Corporate layers with one more on top: the databases that several of them have a part in, composed. $view: their folders as an overlay's
-# lowerdir ('' where they are what / shows).
-sub composed
-{
-	my ($view, @layers) = @_;
-	my (undef, @names) = map { (split / /)[0] } lines('/run/nacre', '/stack');
-	@layers = ('') if $view eq '';
-	return @layers if !@names || !-x COMPOSER;
-	my $result = '/run/nacre/corporate';
-	if (!is_folder("$result/root")) {
-		make_folder('', "$result/view", sub { (0700, 0, 0) }) && make_folder('', "$result/new") or die "$result is no folder\n";
-		# The overlay is mounted for the composer alone.
-		run($view eq '' ? (COMPOSER, '/', "$result/new", @names)
-			: ('unshare', '-m', 'sh', '-euc', 'lower=$1 program=$2 result=$3; shift 3; mount -t overlay -o "ro,lowerdir=$lower" corporate "$result/view"; exec "$program" "$result/view" "$result/new" "$@"',
-				'sh', $view, COMPOSER, $result, @names)) or die "the databases of the corporate layers cannot be put together\n";
-		rename "$result/new", "$result/root" or die "$result: $!\n";
-	}
-	return (@layers, "$result/root");
+	return grep { is_folder($_) } "$volumes/system", (map { "$volumes/$_" } grep { /^app-\d+$/ } entries($volumes)), "$volumes/composed";
 }
 
 # What the corporate layers bring, all together.

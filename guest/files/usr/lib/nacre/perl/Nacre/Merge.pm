@@ -85,6 +85,7 @@ sub plan
 		sources => [reverse @sources],
 		facts => $facts,
 		delta => $sources[-1]{facts}{delta},
+		stack => $sources[-1]{facts}{stack} // $facts->{stack},
 		last => $sources[-1]{name} =~ /^\d/ ? $sources[-1]{name} : $facts->{merged},
 	};
 }
@@ -102,13 +103,14 @@ sub is_current
 sub merge
 {
 	my ($volumes, $kept, $stack, $choice) = @_;
-	my @layers = composed('', 'merge');
+	# The chroot shows all of the corporate layers.
+	my @layers = ('');
 	finish_renumbering($volumes, $kept);
 	remove_tree("$kept/root.new") if lstat "$kept/root.new";
 	return 0 if is_current($kept, $stack);
 	my $corporate = corporate_packages(@layers);
 	my $plan = plan($kept, $corporate);
-	my $moved = defined $plan->{facts}{stack} && $plan->{facts}{stack} ne $stack;
+	my $moved = defined $plan->{stack} && $plan->{stack} ne $stack;
 	# Under the same corporate layers there is nothing to postpone to.
 	return (3, $plan->{conflicts}) if @{ $plan->{conflicts} } && $moved && $choice eq 'postpone';
 
@@ -422,7 +424,7 @@ sub write_facts
 	}
 	my @notes;
 	for my $conflict (@{ $plan->{conflicts} }) {
-		push @notes, "$conflict->{package} $conflict->{version} was taken out: it $conflict->{reason}";
+		push @notes, "$conflict->{package} $conflict->{version} was taken out: " . ($conflict->{reason} =~ /^the company's/ ? '' : 'it ') . $conflict->{reason};
 	}
 	write_file("$facts/notes", join('', map { "$_\n" } @notes), 0600) if @notes;
 	write_file("$facts/reinstall", join('', map { "$_->{package}\n" } @{ $plan->{conflicts} }), 0600) if @{ $plan->{conflicts} } && $choice eq 'reinstall';

@@ -1,0 +1,114 @@
+using System.Text.Json;
+using Nacre.Contracts;
+
+namespace Nacre.Images.Importing;
+
+/// <summary>Makes a golden image of a whole disk that other programs made.</summary>
+public static class DiskImporter
+{
+    /// <summary>Bytes of the largest disk that is imported.</summary>
+    public const long MaximumSize = 2L << 40;
+
+    // qemu-img check: 0 is well, 3 wastes space only, 63 is for a format that has no check.
+    private const int LeaksOnly = 3;
+    private const int NoCheck = 63;
+
+    /// <summary>Imports a disk into a new folder. Its file is untrusted; nothing but it is read. A failure leaves nothing behind.</summary>
+    /// <param name="file">The disk's file.</param>
+    /// <param name="format">What it is; null: what its first bytes say.</param>
+    /// <param name="name">The golden image's name.</param>
+    /// <param name="output">The folder to make.</param>
+    /// <param name="report">Told the share that is done, 0 to 1 (NaN where it is not known), and what goes on.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    /// <exception cref="NacreException">NameInvalid; AlreadyExists; FileAccess; NotADisk; NoSpace; ProgramMissing.</exception>
+    public static async Task<ImportedDisk> ImportAsync(
+        string file, DiskFormat? format, string name, string output, Action<double, string>? report, CancellationToken cancellationToken)
+    {
+        _ = Names.Parse(name, "an image");
+        if (Path.Exists(output))
+        {
+            throw new NacreException(ErrorCatalogue.AlreadyExists, $"'{output}' is there already");
+        }
+
+        var source = new FileInfo(Path.GetFullPath(file));
+        if (!source.Exists)
+        {
+            throw new NacreException(ErrorCatalogue.FileAccess, $"'{file}' is not there");
+        }
+
+        var work = $"{Path.GetFullPath(output).TrimEnd('/')}.{Guid.NewGuid():n}.part";
+        try
+        {
+            var found = DiskHeader.Recognise(source.FullName, format);
+            Directory.CreateDirectory(work);
+            var disk = Path.Combine(work, ImportedDisk.FileName);
+            await ConvertAsync(file, found, source.FullName, disk, report, cancellationToken).ConfigureAwait(false);
+            DiskHeader.RequirePartitions(file, disk);
+            var image = new ImportedDisk { Name = name, Created = source.LastWriteTimeUtc, DiskSize = new FileInfo(disk).Length, From = found };
+            await File.WriteAllBytesAsync(Path.Combine(work, "image.json"), image.ToJson(), cancellationToken).ConfigureAwait(false);
+            Directory.Move(work, output);
+            return image;
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            throw new NacreException(ErrorCatalogue.FileAccess, exception.Message.TrimEnd('.'), exception);
+        }
+        finally
+        {
+            if (Directory.Exists(work))
+            {
+                Directory.Delete(work, recursive: true);
+            }
+        }
+    }
+
+    private static async Task ConvertAsync(
+        string file, DiskFormat format, string source, string disk, Action<double, string>? report, CancellationToken cancellationToken)
+    {
+        var driver = format.ToString().ToLowerInvariant();
+
+        // The driver is named, so nothing is guessed from the content; "backing=" means none, whatever the image says.
+        var backing = format is DiskFormat.Qcow2 or DiskFormat.Vmdk ? ",backing=" : "";
+        var image = $"driver={driver},read-only=on,file.driver=file,file.filename={source.Replace(",", ",,", StringComparison.Ordinal)}{backing}";
+        report?.Invoke(double.NaN, $"examining {driver}");
+        var size = SizeOf(file, await RunAsync(file, ["info", "--output=json", "--image-opts", image], 0, null, cancellationToken).ConfigureAwait(false));
+        if (format != DiskFormat.Raw)
+        {
+            var (code, _, errors) = await QemuImg.TryAsync(["check", "--output=json", "--image-opts", image], 0, null, cancellationToken).ConfigureAwait(false);
+            if (code is not (0 or LeaksOnly or NoCheck))
+            {
+                throw DiskHeader.Refused(file, $"it is damaged or was cut off{(errors.Length == 0 ? "" : $": {errors}")}");
+            }
+        }
+
+        // -S 4k: every block of zeroes becomes a hole, which costs nothing from here on.
+        await RunAsync(
+            file, ["convert", "-p", "-S", "4k", "--image-opts", "-O", "raw", image, disk], size, share => report?.Invoke(share, "converting"),
+            cancellationToken).ConfigureAwait(false);
+    }
+
+    private static async Task<string> RunAsync(string file, string[] arguments, long mostBytes, Action<double>? report, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await QemuImg.RunAsync(arguments, mostBytes, report, cancellationToken).ConfigureAwait(false);
+        }
+        catch (NacreException exception) when (exception.Kind == ErrorCatalogue.FileAccess)
+        {
+            throw DiskHeader.Refused(file, exception.Message);
+        }
+    }
+
+    private static long SizeOf(string file, string untrustedInformation)
+    {
+        using var information = JsonDocument.Parse(untrustedInformation);
+        if (information.RootElement.TryGetProperty("backing-filename", out _) || information.RootElement.TryGetProperty("encrypted", out _))
+        {
+            throw DiskHeader.Refused(file, "it is encrypted, or made of changes to another disk");
+        }
+
+        var size = information.RootElement.GetProperty("virtual-size").GetInt64();
+        DiskHeader.RequireSize(file, (ulong)size);
+        return size;
+    }
+}
