@@ -47,6 +47,7 @@ internal sealed class RescuedDevice(IBlockDevice inner) : IBlockDevice
         }
         catch (VolumeException exception) when (IsDamage(exception))
         {
+            // Block by block then.
         }
 
         for (var done = 0; done < destination.Length;)

@@ -68,6 +68,10 @@ internal static class Terminal
         }
     }
 
+    /// <summary>A text that somebody else chose, such as a file's name: what a terminal would obey is shown as <c>\x1b</c>.</summary>
+    public static string Printable(string untrusted) =>
+        string.Concat(untrusted.Select(character => char.IsControl(character) ? $"\\x{(int)character:x2}" : $"{character}"));
+
     /// <summary>Whether a script reads what is printed.</summary>
     public static bool IsJson => json;
 

@@ -3,6 +3,7 @@ using Nacre.Contracts;
 using Nacre.Player.LivePcs;
 using Nacre.Player.Machines;
 using Nacre.Player.Stacks;
+using Nacre.Player.UserPackages;
 using Nacre.Testing;
 using Xunit;
 
@@ -12,46 +13,32 @@ namespace Nacre.Player.Tests;
 [Collection("NACRE_HOME")]
 public sealed class LeftOverTests : IDisposable
 {
-    private readonly TemporaryDirectory home = new();
-    private readonly PlayerPaths paths;
-    private readonly LivePcFolder folder;
-
-    public LeftOverTests()
-    {
-        Environment.SetEnvironmentVariable("NACRE_HOME", home.Path);
-        paths = PlayerPaths.Open();
-        folder = new LivePcFolder(paths, "office");
-        folder.Create();
-    }
+    private readonly Office office = new();
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
-    public void Dispose()
-    {
-        Directory.Delete(folder.Sockets, recursive: true);
-        home.Dispose();
-    }
+    public void Dispose() => office.Dispose();
 
     [Fact]
     public void Only_the_machine_of_that_LivePC_is_one_of_its_left_overs()
     {
-        List<string> own = ["/usr/bin/qemu-system-x86_64", .. Qemu.Arguments(Machine(folder))];
-        Assert.True(LeftOver.IsOf(folder, own));
-        Assert.False(LeftOver.IsOf(new LivePcFolder(paths, "offic"), own));
-        Assert.False(LeftOver.IsOf(new LivePcFolder(paths, "office2"), own));
-        Assert.False(LeftOver.IsOf(folder, ["/usr/bin/editor", .. own.Skip(1)]));
-        Assert.False(LeftOver.IsOf(folder, ["/usr/bin/qemu-system-x86_64", "-name", "nacre-office"]));
-        Assert.False(LeftOver.IsOf(folder, ["/usr/bin/qemu-system-x86_64", .. Qemu.Arguments(Machine(folder) with { NbdSocket = "/elsewhere" + folder.NbdSocket })]));
-        Assert.Null(LeftOver.Find(folder));
+        List<string> own = ["/usr/bin/qemu-system-x86_64", .. Qemu.Arguments(Machine(office.Folder))];
+        Assert.True(LeftOver.IsOf(office.Folder, own));
+        Assert.False(LeftOver.IsOf(new LivePcFolder(office.Paths, "offic"), own));
+        Assert.False(LeftOver.IsOf(new LivePcFolder(office.Paths, "office2"), own));
+        Assert.False(LeftOver.IsOf(office.Folder, ["/usr/bin/editor", .. own.Skip(1)]));
+        Assert.False(LeftOver.IsOf(office.Folder, ["/usr/bin/qemu-system-x86_64", "-name", "nacre-office"]));
+        Assert.False(LeftOver.IsOf(office.Folder, ["/usr/bin/qemu-system-x86_64", .. Qemu.Arguments(Machine(office.Folder) with { NbdSocket = "/elsewhere" + office.Folder.NbdSocket })]));
+        Assert.Null(LeftOver.Find(office.Folder));
     }
 
     [Fact]
     public async Task A_machine_that_runs_is_found_by_its_words_and_ended_and_its_neighbour_is_not()
     {
         // A QEMU's words on a process that does nothing.
-        using var own = Start(folder);
-        using var neighbour = Start(new LivePcFolder(paths, "other"));
-        using (var found = LeftOver.Find(folder)!)
+        using var own = Start(office.Folder);
+        using var neighbour = Start(new LivePcFolder(office.Paths, "other"));
+        using (var found = LeftOver.Find(office.Folder)!)
         {
             Assert.Equal(own.Id, found.Single!.Id);
             Assert.Equal(ProcessHandle.StartTimeOf(own.Id), found.Single.StartTime);
@@ -60,7 +47,7 @@ public sealed class LeftOverTests : IDisposable
         }
 
         await own.WaitForExitAsync(Token);
-        Assert.Null(LeftOver.Find(folder));
+        Assert.Null(LeftOver.Find(office.Folder));
         Assert.Null(ProcessHandle.TryOpen(own.Id));
         Assert.False(neighbour.HasExited);
         neighbour.Kill();
@@ -70,9 +57,9 @@ public sealed class LeftOverTests : IDisposable
     [Fact]
     public async Task Of_two_machines_neither_is_gone_on_with()
     {
-        using var first = Start(folder);
-        using var second = Start(folder);
-        using var found = LeftOver.Find(folder)!;
+        using var first = Start(office.Folder);
+        using var second = Start(office.Folder);
+        using var found = LeftOver.Find(office.Folder)!;
         Assert.Null(found.Single);
         await found.EndAsync().WaitAsync(TimeSpan.FromSeconds(30), Token);
     }
@@ -80,7 +67,7 @@ public sealed class LeftOverTests : IDisposable
     [Fact]
     public void The_record_of_a_machine_tells_another_configuration_and_not_another_release()
     {
-        var machine = Machine(folder);
+        var machine = Machine(office.Folder);
         Assert.Equal(MachineRecord.ShapeOf(machine), MachineRecord.ShapeOf(machine with { Kernel = "/other", Initramfs = "/other", CommandLine = "other" }));
         Assert.NotEqual(MachineRecord.ShapeOf(machine), MachineRecord.ShapeOf(machine with { Disks = [] }));
         Assert.NotEqual(MachineRecord.ShapeOf(machine), MachineRecord.ShapeOf(machine with { Accelerator = "kvm" }));
@@ -98,11 +85,11 @@ public sealed class LeftOverTests : IDisposable
             Fresh = ["data"],
             IsUp = true,
         };
-        folder.Machine = record;
-        Assert.Equal(record with { Fresh = [] }, folder.Machine! with { Fresh = [] }, EqualityComparer<MachineRecord>.Default);
-        Assert.Equal(["data"], folder.Machine!.Fresh);
-        folder.Machine = null;
-        Assert.Null(folder.Machine);
+        office.Folder.Machine = record;
+        Assert.Equal(record with { Fresh = [] }, office.Folder.Machine! with { Fresh = [] }, EqualityComparer<MachineRecord>.Default);
+        Assert.Equal(["data"], office.Folder.Machine!.Fresh);
+        office.Folder.Machine = null;
+        Assert.Null(office.Folder.Machine);
     }
 
     [Fact]
@@ -114,19 +101,19 @@ public sealed class LeftOverTests : IDisposable
         content.AsSpan().Fill(7);
         await using (var volumes = new OpenVolumes())
         {
-            volumes.Renew("scratch", home["scratch"], 1 << 30, key);
+            volumes.Renew("scratch", office["scratch"], 1 << 30, key);
             await volumes.Exports["scratch"].WriteAsync(0, content, true, Token);
             Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(Assert.Single(Directory.GetFiles(memory.Path))));
 
             // What the next player finds is what was written until the kill.
-            Directory.CreateDirectory(home["killed"]);
-            foreach (var file in Directory.GetFiles(home["scratch"]).Where(file => Path.GetFileName(file) != "lock"))
+            Directory.CreateDirectory(office["killed"]);
+            foreach (var file in Directory.GetFiles(office["scratch"]).Where(file => Path.GetFileName(file) != "lock"))
             {
-                File.Copy(file, Path.Combine(home["killed"], Path.GetFileName(file)));
+                File.Copy(file, Path.Combine(office["killed"], Path.GetFileName(file)));
             }
 
             await using var next = new OpenVolumes();
-            next.Resume("scratch", home["killed"], new ScratchKey(memory.Path, "office"));
+            next.Resume("scratch", office["killed"], new ScratchKey(memory.Path, "office"));
             var read = new byte[4096];
             await next.Exports["scratch"].ReadAsync(0, read, Token);
             Assert.Equal(content, read);
@@ -135,7 +122,7 @@ public sealed class LeftOverTests : IDisposable
         Assert.Empty(Directory.GetFiles(memory.Path));
         Assert.Null(key.TryRead());
         await using var late = new OpenVolumes();
-        Assert.Equal(ErrorCatalogue.NotFound, Assert.Throws<NacreException>(() => late.Resume("scratch", home["scratch"], key)).Kind);
+        Assert.Equal(ErrorCatalogue.NotFound, Assert.Throws<NacreException>(() => late.Resume("scratch", office["scratch"], key)).Kind);
     }
 
     [Fact]
@@ -144,18 +131,18 @@ public sealed class LeftOverTests : IDisposable
         var key = new ScratchKey(null, "office");
         await using (var volumes = new OpenVolumes())
         {
-            volumes.Renew("scratch", home["scratch"], 1 << 30, key);
+            volumes.Renew("scratch", office["scratch"], 1 << 30, key);
             await volumes.Exports["scratch"].FlushAsync(Token);
             Assert.Null(key.TryRead());
         }
 
-        Assert.False(Directory.Exists(home["scratch"]));
+        Assert.False(Directory.Exists(office["scratch"]));
     }
 
     [Fact]
     public void The_key_is_kept_where_only_memory_holds_it()
     {
-        if (paths.Memory is { } memory)
+        if (office.Paths.Memory is { } memory)
         {
             Assert.True(new DriveInfo(memory).DriveFormat is "tmpfs" or "ramfs");
         }
@@ -164,7 +151,7 @@ public sealed class LeftOverTests : IDisposable
     [Fact]
     public void A_machine_keeps_its_shape_whatever_its_parameters_say_but_not_without_one()
     {
-        var machine = Machine(folder);
+        var machine = Machine(office.Folder);
         var shape = MachineRecord.ShapeOf(machine);
         Assert.Equal(shape, MachineRecord.ShapeOf(machine with { Parameters = [("stack", "/proc/2/fd/9")], Kernel = "/other" }));
         Assert.NotEqual(shape, MachineRecord.ShapeOf(machine with { Parameters = [] }));
@@ -177,8 +164,8 @@ public sealed class LeftOverTests : IDisposable
         var policy = LayerPolicy.Default with { UserApplications = false, Rules = ["/srv data", "# x"], HealthUnits = ["ssh.service"] };
         Assert.Equal(
             ["/srv data\n# x\n", "debian 3\ntools 1\n", "discard\n", "postpone\n", "ssh.service\n"],
-            GuestParameters.Texts(policy, ["debian 3", "tools 1"], UserPackageConflicts.Postpone));
-        using var parameters = new GuestParameters(policy, ["debian 3"], UserPackageConflicts.Remove);
+            GuestParameters.Texts(policy, ["debian 3", "tools 1"], UserPackageChoice.Postpone));
+        using var parameters = new GuestParameters(policy, ["debian 3"], UserPackageChoice.Remove);
         Assert.Equal(GuestParameters.Names, parameters.Paths.Select(parameter => parameter.Name));
         Assert.Equal("remove\n", File.ReadAllText(parameters.Paths.Single(parameter => parameter.Name == "conflicts").Path));
     }

@@ -1,9 +1,8 @@
 using System.Diagnostics;
 using System.Globalization;
 using Nacre.Contracts;
-using Nacre.Player.LivePcs;
 using Nacre.Player.Moments;
-using Nacre.Testing;
+using Nacre.Player.Stacks;
 using Nacre.Volumes;
 using Xunit;
 
@@ -13,24 +12,12 @@ namespace Nacre.Player.Tests;
 [Collection("NACRE_HOME")]
 public sealed class MomentStoreTests : IDisposable
 {
-    private readonly TemporaryDirectory home = new();
-    private readonly LivePcFolder folder;
+    private readonly Office office = new();
     private readonly SetTime time = new(new DateTimeOffset(2026, 11, 25, 12, 0, 0, TimeSpan.Zero));
-
-    public MomentStoreTests()
-    {
-        Environment.SetEnvironmentVariable("NACRE_HOME", home.Path);
-        folder = new LivePcFolder(PlayerPaths.Open(), "office");
-        folder.Create();
-    }
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
-    public void Dispose()
-    {
-        Directory.Delete(folder.Sockets, recursive: true);
-        home.Dispose();
-    }
+    public void Dispose() => office.Dispose();
 
     [Fact]
     public async Task A_moment_is_kept_found_looked_into_gone_back_to_and_given_up()
@@ -66,14 +53,14 @@ public sealed class MomentStoreTests : IDisposable
     [Fact]
     public async Task Blank_layers_may_be_formatted_anew_and_an_undo_brings_everything_back_and_can_be_undone()
     {
-        MomentStore.Layers.ToList().ForEach(folder.SetInUse);
+        MomentStore.Layers.ToList().ForEach(office.Folder.SetInUse);
         await using var layers = Open();
         await layers.WriteAsync(7);
         var policy = new LayerPolicy();
         RejuvenationPlan Plan(RejuvenationRequest request) => RejuvenationPlan.Of(request, layers.Moments.List(), layers.Moments.BytesNow, policy, time.Now);
         var first = await layers.Moments.RejuvenateAsync(MomentKind.Rejuvenation, Plan(new RejuvenationRequest(RejuvenationDepth.Settings)).Actions, null);
         Assert.Equal("0 0 7", Words(await layers.ReadAsync()));
-        Assert.Equal([false, false, true], MomentStore.Layers.Select(folder.IsInUse));
+        Assert.Equal([false, false, true], MomentStore.Layers.Select(office.Folder.IsInUse));
         Assert.Equal(0, layers.Moments.BytesNow["settings"]);
 
         // A guest formats them; the user works on.
@@ -84,7 +71,7 @@ public sealed class MomentStoreTests : IDisposable
         Assert.All(undo.Actions, action => Assert.Equal(first.Id, action.To));
         await layers.Moments.RejuvenateAsync(MomentKind.Undo, undo.Actions, null);
         Assert.Equal("7 7 8", Words(await layers.ReadAsync()));
-        Assert.All(MomentStore.Layers, layer => Assert.True(folder.IsInUse(layer)));
+        Assert.All(MomentStore.Layers, layer => Assert.True(office.Folder.IsInUse(layer)));
         await layers.Moments.RejuvenateAsync(MomentKind.Undo, Plan(new RejuvenationRequest(RejuvenationDepth.System, IsUndo: true)).Actions, null);
         Assert.Equal("8 8 8", Words(await layers.ReadAsync()));
 
@@ -98,15 +85,15 @@ public sealed class MomentStoreTests : IDisposable
         var steps = 0;
         for (var stopAfter = 1; ; stopAfter++)
         {
-            foreach (var layer in MomentStore.Layers.Where(layer => Directory.Exists(folder.Volume(layer))))
+            foreach (var layer in MomentStore.Layers.Where(layer => Directory.Exists(office.Folder.Volume(layer))))
             {
-                Directory.Delete(folder.Volume(layer), recursive: true);
+                Directory.Delete(office.Folder.Volume(layer), recursive: true);
             }
 
             var taken = 0;
             var isStopped = false;
             string target;
-            await using (var layers = new LayersOfNumbers(folder, time, _ =>
+            await using (var layers = new LayersOfNumbers(office.Folder, time, _ =>
             {
                 if (++taken > 3 + stopAfter)
                 {
@@ -175,7 +162,7 @@ public sealed class MomentStoreTests : IDisposable
         }
 
         // Nothing beside the volumes says what to do: what a host could write or put back there is no plan.
-        Assert.Equal(["lock", "volumes"], Directory.GetFileSystemEntries(folder.Root).Select(Path.GetFileName).Append("lock").Distinct().Order());
+        Assert.Equal(["lock", "volumes"], Directory.GetFileSystemEntries(office.Folder.Root).Select(Path.GetFileName).Append("lock").Distinct().Order());
         await using (var layers = Open())
         {
             layers.Moments.Repair();
@@ -200,7 +187,7 @@ public sealed class MomentStoreTests : IDisposable
             anchor = layers.Volumes["data"].Anchor;
         }
 
-        await using var again = Volume.Open(folder.Volume("data"), [.. Enumerable.Range(0, 32).Select(value => (byte)value)], new VolumeOptions { Anchor = anchor });
+        await using var again = Volume.Open(office.Folder.Volume("data"), [.. Enumerable.Range(0, 32).Select(value => (byte)value)], new VolumeOptions { Anchor = anchor });
         Assert.Equal(1, await LayersOfNumbers.ReadAsync(again));
     }
 
@@ -250,9 +237,41 @@ public sealed class MomentStoreTests : IDisposable
         Assert.Single(layers.Volumes["settings"].Snapshots);
     }
 
+    [Fact]
+    public async Task A_whole_disk_has_moments_of_its_data_alone()
+    {
+        await using var data = Volume.Create(office.Folder.Volume("data"), new VolumeOptions { Size = 16 << 20 }, new byte[32]);
+        var moments = new MomentStore(new Dictionary<string, Volume> { ["data"] = data }, office.Folder, time);
+        await data.WriteAsync(0, new byte[] { 1, 2, 3 }, forceUnitAccess: false, Token);
+        var clean = moments.Take(MomentKind.User, "clean");
+        Assert.Equal(["data"], clean.Bytes.Keys);
+        await data.TrimAsync(0, data.Size, Token);
+        var before = await moments.RejuvenateAsync(MomentKind.Rejuvenation, [new LayerAction("data", clean.Id)], null);
+        Assert.Equal(clean.Bytes, moments.BytesNow);
+        moments.Delete(clean);
+        Assert.Equal([before.Id], moments.List().Select(moment => moment.Id));
+        time.Now += TimeSpan.FromDays(60);
+        moments.Repair();
+        moments.Retain(LayerPolicy.Default);
+        Assert.Empty(data.Snapshots);
+    }
+
+    [Fact]
+    public async Task The_longest_names_fit_a_snapshot()
+    {
+        await using var layers = Open();
+        await layers.WriteAsync(1);
+        var stack = new CorporateStack(Enumerable.Range(1, 17).Select(number => new ReleaseName($"{new string('x', 60)}-{number:00}", 1000)));
+        var label = MomentName.Shorten($"before {stack}");
+        Assert.Equal(label, layers.Moments.Take(MomentKind.Rejuvenation, label).Label);
+        var id = layers.Moments.List()[0].Id;
+        var ordered = await layers.Moments.RejuvenateAsync(MomentKind.Rejuvenation, [.. MomentStore.Layers.Select(layer => new LayerAction(layer, id))], new string('a', 16));
+        Assert.Equal(new string('a', 16), ordered.Order);
+    }
+
     private static string Words(int[] state) => string.Join(' ', state);
 
-    private LayersOfNumbers Open() => new(folder, time);
+    private LayersOfNumbers Open() => new(office.Folder, time);
 
     private async Task KillAsync(int rounds)
     {
@@ -262,7 +281,7 @@ public sealed class MomentStoreTests : IDisposable
         var met = new Dictionary<string, int>();
         for (var round = 0; round < rounds; round++)
         {
-            var start = new ProcessStartInfo(Environment.ProcessPath!) { RedirectStandardOutput = true, Environment = { [RestlessPlayer.Setting] = $"{random.Next()}", ["NACRE_HOME"] = home.Path } };
+            var start = new ProcessStartInfo(Environment.ProcessPath!) { RedirectStandardOutput = true, Environment = { [RestlessPlayer.Setting] = $"{random.Next()}", ["NACRE_HOME"] = office.Home } };
             using var child = Process.Start(start)!;
             var first = await child.StandardOutput.ReadLineAsync(Token);
             var rest = child.StandardOutput.ReadToEndAsync(Token);
@@ -274,7 +293,7 @@ public sealed class MomentStoreTests : IDisposable
             met[last[0]] = met.GetValueOrDefault(last[0]) + 1;
             var (from, to) = (int.Parse(last[1], CultureInfo.InvariantCulture), int.Parse(last[2], CultureInfo.InvariantCulture));
 
-            await using var layers = new LayersOfNumbers(folder);
+            await using var layers = new LayersOfNumbers(office.Folder);
             layers.Moments.Repair();
             await layers.Moments.FinishAsync();
             var state = await layers.ReadAsync();

@@ -3,9 +3,7 @@ using System.Text;
 using Nacre.Contracts;
 using Nacre.Player.Devices;
 using Nacre.Player.Leases;
-using Nacre.Player.LivePcs;
 using Nacre.Player.Stacks;
-using Nacre.Testing;
 using Xunit;
 
 namespace Nacre.Player.Tests;
@@ -18,25 +16,11 @@ public sealed class StackTests : IDisposable
     private static readonly CorporateStack Second = Stack(("debian", 2), ("tools", 1));
     private static readonly DateTimeOffset At = new(2026, 3, 1, 12, 0, 0, TimeSpan.Zero);
 
-    private readonly TemporaryDirectory home = new();
-    private readonly PlayerPaths paths;
-    private readonly LivePcFolder folder;
-
-    public StackTests()
-    {
-        Environment.SetEnvironmentVariable("NACRE_HOME", home.Path);
-        paths = PlayerPaths.Open();
-        folder = new LivePcFolder(paths, "office");
-        folder.Create();
-    }
+    private readonly Office office = new();
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
-    public void Dispose()
-    {
-        Directory.Delete(folder.Sockets, recursive: true);
-        home.Dispose();
-    }
+    public void Dispose() => office.Dispose();
 
     [Fact]
     public void A_stack_is_on_trial_until_it_was_healthy()
@@ -104,18 +88,18 @@ public sealed class StackTests : IDisposable
     [Fact]
     public async Task The_state_is_kept_whole_and_read_as_it_was()
     {
-        var book = new StackBook(folder, TimeProvider.System);
+        var book = new StackBook(office.Folder, TimeProvider.System);
         Assert.Null(book.Read().Next);
         await book.ChangeAsync(state => (state with { Good = First }).Offer(Second).Failed(Second).Report("sealed"), Token);
         await book.ChangeAsync(state => state.PutAside(Second, First, "broken", At), Token);
-        var read = new StackBook(folder, TimeProvider.System).Read();
+        var read = new StackBook(office.Folder, TimeProvider.System).Read();
         Assert.Equal((First, "broken", At, "sealed"), (read.Good, read.FindSetAside(Second)!.Reason, read.FindSetAside(Second)!.At, Assert.Single(read.Reports)));
     }
 
     [Fact]
     public async Task Two_that_change_the_state_at_once_lose_nothing()
     {
-        var books = Enumerable.Range(0, 4).Select(_ => new StackBook(folder, TimeProvider.System)).ToList();
+        var books = Enumerable.Range(0, 4).Select(_ => new StackBook(office.Folder, TimeProvider.System)).ToList();
         await books[0].ChangeAsync(state => (state with { Good = First }).Offer(Second), Token);
         await Task.WhenAll(books.Select(book => Task.Run(async () =>
         {
@@ -130,19 +114,19 @@ public sealed class StackTests : IDisposable
     [Fact]
     public async Task A_report_lies_on_the_disk_unreadable_and_opens_only_here()
     {
-        DurableFile.Write(Path.Combine(paths.State, "device.secret"), RandomNumberGenerator.GetBytes(32));
+        DurableFile.Write(Path.Combine(office.Paths.State, "device.secret"), RandomNumberGenerator.GetBytes(32));
         using var deviceKey = Client.DeviceKey.Create();
-        DurableFile.Write(Path.Combine(paths.State, "device.key"), deviceKey.ExportPkcs8());
+        DurableFile.Write(Path.Combine(office.Paths.State, "device.key"), deviceKey.ExportPkcs8());
         DurableFile.WriteJson(
-            Path.Combine(paths.State, "device.json"), new DeviceRecord(new Uri("http://127.0.0.1:1"), "device-1", "ann", "o", null, deviceKey.PublicKey));
-        using var identity = EnrolledIdentity.Open(paths);
-        var book = new StackBook(folder, TimeProvider.System);
+            Path.Combine(office.Paths.State, "device.json"), new DeviceRecord(new Uri("http://127.0.0.1:1"), "device-1", "ann", "o", null, deviceKey.PublicKey));
+        using var identity = EnrolledIdentity.Open(office.Paths);
+        var book = new StackBook(office.Folder, TimeProvider.System);
         var box = new ReportBox(identity, "office", book);
         var report = new SendReport(new string('1', 32), At, ReportKind.SetAside, First.Releases, "reason", "canary of the console");
         var kept = box.Seal(report);
         Assert.NotEqual(kept, box.Seal(report));
         await book.ChangeAsync(state => state.Report(kept), Token);
-        Assert.DoesNotContain("canary", Encoding.UTF8.GetString(await File.ReadAllBytesAsync(Path.Combine(folder.Root, "stacks.json"), Token)), StringComparison.Ordinal);
+        Assert.DoesNotContain("canary", Encoding.UTF8.GetString(await File.ReadAllBytesAsync(Path.Combine(office.Folder.Root, "stacks.json"), Token)), StringComparison.Ordinal);
         Assert.Equal(("reason", "canary of the console"), (box.TryOpen(kept)!.Reason, box.TryOpen(kept)!.Console));
         Assert.Null(new ReportBox(identity, "other", book).TryOpen(kept));
         Assert.Null(box.TryOpen("AAAA"));

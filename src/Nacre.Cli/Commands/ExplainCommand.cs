@@ -19,7 +19,7 @@ internal static class ExplainCommand
             var explained = await Terminal.ProgressAsync("reading the rules", _ => player.ExplainAsync(parsed.GetValue(name)!, parsed.GetValue(path)!, cancellationToken));
             Terminal.Result(explained, () =>
             {
-                Terminal.Line(string.Concat(explained.Path.Select(character => char.IsControl(character) ? $"\\x{(int)character:x2}" : $"{character}")));
+                Terminal.Line(Terminal.Printable(explained.Path));
                 Terminal.Line($"  layer     {Words(explained.Layer)}");
                 var survives = explained.Survives;
                 Terminal.Line($"  survives  system: {Words(survives.System)}, applications: {Words(survives.Applications)}, settings: {Words(survives.Settings)}, data: {Words(survives.Data)}, moment: {Words(survives.Moment)}");

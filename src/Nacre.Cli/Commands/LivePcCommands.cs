@@ -5,6 +5,7 @@ using Nacre.Contracts;
 using Nacre.Player;
 using Nacre.Player.LivePcs;
 using Nacre.Player.Moments;
+using Nacre.Player.UserPackages;
 
 namespace Nacre.Cli.Commands;
 
@@ -25,7 +26,7 @@ internal static class LivePcCommands
         Description = "Start although a layer of the user's is older than its newest known state (E_VOLUME_OUTDATED): what was written since is lost, and the server notes it",
     };
 
-    private static readonly Option<UserPackageConflicts?> UserPackages = new("--user-packages")
+    private static readonly Option<UserPackageChoice?> UserPackages = new("--user-packages")
     {
         Description = "What to do with a package of the user's that new corporate layers can't carry: postpone (the previous layers start; the default), remove or reinstall",
     };
@@ -215,7 +216,7 @@ internal static class LivePcCommands
             var total = 0L;
             var result = await Terminal.ProgressAsync($"updating {name}", report => Player().UpdateAsync(
                 name,
-                parsed.GetValue(UserPackages) ?? UserPackageConflicts.Postpone,
+                parsed.GetValue(UserPackages) ?? UserPackageChoice.Postpone,
                 planned =>
                 {
                     total = planned.Bytes;
@@ -235,7 +236,7 @@ internal static class LivePcCommands
                     : $"{name}: release {result.To}{string.Concat(result.Layers.Where(layer => layer.To is not null).Select(layer => $" with {layer.Image} {layer.To}"))} is here ({Terminal.Bytes(result.Bytes)} downloaded) and starts at the next start");
                 foreach (var conflict in result?.UserPackages?.Conflicts ?? [])
                 {
-                    Terminal.Line($"{conflict.Package} {conflict.Version} is taken out then{(parsed.GetValue(UserPackages) == UserPackageConflicts.Reinstall ? " and installed again" : "")}: {conflict.Reason}");
+                    Terminal.Line($"{conflict.Package} {conflict.Version} is taken out then{(parsed.GetValue(UserPackages) == UserPackageChoice.Reinstall ? " and installed again" : "")}: {conflict.Reason}");
                 }
 
                 if (result?.UserPackages?.Replaced is [_, ..] replaced)
@@ -250,7 +251,14 @@ internal static class LivePcCommands
     private static Command Contact()
     {
         var command = new Command("contact", "Have a LivePC that runs ask the server for the administrator's orders now, instead of within five minutes") { Name };
-        command.SetAction((parsed, cancellationToken) => Player().ContactAsync(parsed.GetValue(Name)!, cancellationToken));
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var name = parsed.GetValue(Name)!;
+            var orders = await Terminal.ProgressAsync($"asking for {name}", _ => Player().ContactAsync(name, cancellationToken));
+            Terminal.Result(new { Orders = orders }, () => Terminal.Line(orders == 0
+                ? $"{name}: nothing is ordered"
+                : $"{name}: {(orders == 1 ? "an order is" : $"{orders} orders are")} carried out: its guest is warned, shut down in half a minute, and started again"));
+        });
         return command;
     }
 

@@ -6,6 +6,7 @@ using System.Text.Json;
 using Nacre.Contracts;
 using Nacre.Player;
 using Nacre.Player.LivePcs;
+using Nacre.Player.UserPackages;
 
 namespace Nacre.Cli.Commands;
 
@@ -23,7 +24,7 @@ internal static partial class PlayerCommand
         var agent = new Option<int?>("--agent-wait");
         var noFetch = new Option<bool>("--no-fetch");
         var acceptOlder = new Option<bool>("--accept-older-state");
-        var userPackages = new Option<UserPackageConflicts?>("--user-packages");
+        var userPackages = new Option<UserPackageChoice?>("--user-packages");
         var command = new Command("player", "Run one LivePC in this process (used by 'nacre livepc start')") { name, memory, processors, minutes, agent, noFetch, acceptOlder, userPackages };
         command.Hidden = true;
         command.SetAction(async (parsed, cancellationToken) =>

@@ -73,7 +73,7 @@ internal static class SnapshotCommands
             {
                 foreach (var file in difference.Files)
                 {
-                    Terminal.Line($"{file.Change.ToString().ToLowerInvariant(),-8} {file.Layer,-12} {Terminal.Bytes(file.Bytes),10}  {Printable(file.Path)}");
+                    Terminal.Line($"{file.Change.ToString().ToLowerInvariant(),-8} {file.Layer,-12} {Terminal.Bytes(file.Bytes),10}  {Terminal.Printable(file.Path)}");
                 }
 
                 Terminal.Note(difference.IsCut ? "there are more than are shown" : $"{difference.Files.Count} differences between {difference.From} and {difference.To}");
@@ -92,8 +92,8 @@ internal static class SnapshotCommands
                 parsed.GetValue(LivePcCommands.Name)!, parsed.GetValue(Moment)!, parsed.GetValue(path)!, cancellationToken);
             Terminal.Result(files, () => Terminal.Table(["KIND", "MODE", "OWNER", "SIZE", "CHANGED (UTC)", "NAME"], files.Select(file => new[]
             {
-                file.Kind, file.Mode, Printable(file.Owner), file.Kind == "f" ? Terminal.Bytes(file.Bytes) : "-",
-                file.Modified.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture), Printable(file.Name + (file.Target.Length > 0 ? $" -> {file.Target}" : "")),
+                file.Kind, file.Mode, Terminal.Printable(file.Owner), file.Kind == "f" ? Terminal.Bytes(file.Bytes) : "-",
+                file.Modified.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture), Terminal.Printable(file.Name + (file.Target.Length > 0 ? $" -> {file.Target}" : "")),
             })));
         });
         return command;
@@ -117,7 +117,7 @@ internal static class SnapshotCommands
                 Terminal.Line($"{restored.Path}: taken back ({restored.Files} files, {Terminal.Bytes(restored.Bytes)})");
                 if (restored.Displaced is { } displaced)
                 {
-                    Terminal.Line($"what was there is {Printable(displaced)} now");
+                    Terminal.Line($"what was there is {Terminal.Printable(displaced)} now");
                 }
             });
         });
@@ -126,7 +126,4 @@ internal static class SnapshotCommands
 
     private static string Words(Moment moment) => moment.Label is { } label ? label : moment.Actions.Count == 0 ? "" : "before " + string.Join(", ", moment.Actions.Select(
         action => $"{action.Layer} {(action.To is null ? "to blank" : $"to {action.To}")}"));
-
-    /// <summary>What the guest named, without what could move a terminal's cursor.</summary>
-    private static string Printable(string untrusted) => new([.. untrusted.Select(letter => char.IsControl(letter) ? '?' : letter)]);
 }

@@ -226,7 +226,7 @@ internal static class VolumeCommands
         const int Said = 20;
         foreach (var path in paths.Take(Said))
         {
-            Terminal.Line($"  {Printable(path)}");
+            Terminal.Line($"  {Terminal.Printable(path)}");
         }
 
         if (paths.Count > Said)
@@ -256,10 +256,6 @@ internal static class VolumeCommands
 
         return ([.. named], [.. unreadable.Distinct()]);
     }
-
-    // A name in a file system may hold what a terminal obeys.
-    private static string Printable(string text) =>
-        string.Concat(text.Select(character => char.IsControl(character) ? $"\\x{(int)character:x2}" : $"{character}"));
 
     private sealed record DamagedRange(string? Snapshot, long Offset, long Length, string Kind, string Message, IReadOnlyList<string> Files);
 
@@ -353,11 +349,11 @@ internal static class VolumeCommands
             }
 
             await using var volume = Open(parsed, KeyOf(parsed.GetValue(Key)), new VolumeOptions { ReadOnly = true, Tolerant = parsed.GetValue(rescue) });
-            var rescued = new RescuedDevice(DeviceOf(volume, parsed));
-            IBlockDevice device = parsed.GetValue(rescue) ? rescued : DeviceOf(volume, parsed);
+            var rescued = parsed.GetValue(rescue) ? new RescuedDevice(DeviceOf(volume, parsed)) : null;
+            var device = rescued ?? DeviceOf(volume, parsed);
             await ServeDuringAsync(device, uri => Terminal.ProgressAsync(
                 "exporting", report => DiskImages.ExportAsync(uri, target, parsed.GetValue(format)!, InBytes(device.Size, report), cancellationToken)));
-            var lost = rescued.Lost;
+            var lost = rescued?.Lost ?? [];
             Terminal.Result(new { File = target, Lost = lost }, () =>
             {
                 foreach (var range in lost)

@@ -1,7 +1,7 @@
 using System.Collections.Immutable;
-using Nacre.Contracts;
 using System.Security.Cryptography;
 using System.Text;
+using Nacre.Contracts;
 
 namespace Nacre.Images.Recipes;
 

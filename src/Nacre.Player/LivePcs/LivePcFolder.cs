@@ -1,5 +1,6 @@
 using Nacre.Contracts;
 using Nacre.Player.Stacks;
+using Nacre.Player.UserPackages;
 
 namespace Nacre.Player.LivePcs;
 
@@ -78,7 +79,7 @@ internal sealed class LivePcFolder
     }
 
     /// <summary>What the user chose for the next start where packages of theirs can't be carried; null where nothing is chosen.</summary>
-    public UserPackageConflicts? UserPackages
+    public UserPackageChoice? UserPackages
     {
         get => DurableFile.ReadJson<ChosenConflicts>(UserPackagesPath)?.Choice;
         set
@@ -126,5 +127,5 @@ internal sealed class LivePcFolder
         PlayerPaths.MakePrivate(Sockets);
     }
 
-    private sealed record ChosenConflicts(UserPackageConflicts Choice);
+    private sealed record ChosenConflicts(UserPackageChoice Choice);
 }

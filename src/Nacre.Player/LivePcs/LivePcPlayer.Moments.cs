@@ -73,9 +73,10 @@ public sealed partial class LivePcPlayer
         ?? throw MustRun(name);
 
     /// <summary>Has the player of a LivePC that runs ask the server for orders now.</summary>
-    /// <exception cref="NacreException">NotRunning.</exception>
-    public async Task ContactAsync(string name, CancellationToken cancellationToken) =>
-        await ControlSocket.RequestAsync(new LivePcFolder(paths, name).ControlSocket, "contact", null, cancellationToken).ConfigureAwait(false);
+    /// <returns>How many there are; they are carried out at the guest's restart, which begins in half a minute.</returns>
+    /// <exception cref="NacreException">NotRunning, ServerUnreachable.</exception>
+    public async Task<int> ContactAsync(string name, CancellationToken cancellationToken) =>
+        (await ControlSocket.RequestAsync(new LivePcFolder(paths, name).ControlSocket, "contact", null, cancellationToken).ConfigureAwait(false))!.GetValue<int>();
 
     /// <summary>What a rejuvenation would do; nothing is changed.</summary>
     /// <exception cref="NacreException">UsageInvalid, NotFound, Forbidden, and what keeps the layers from being opened.</exception>

@@ -220,7 +220,7 @@ public sealed partial class LivePcPlayer
     /// <returns>What was done; null where the corporate layers on offer are installed and complete already.</returns>
     /// <exception cref="NacreException">UserPackagesInTheWay: nothing was downloaded, nothing changes. StackSetAside, ServerUnreachable, and whatever keeps a release from being opened.</exception>
     public async Task<UpdateResult?> UpdateAsync(
-        string name, UserPackageConflicts userPackages, Action<UpdateResult> planned, IProgress<long> progress, bool retry, CancellationToken cancellationToken)
+        string name, UserPackageChoice userPackages, Action<UpdateResult> planned, IProgress<long> progress, bool retry, CancellationToken cancellationToken)
     {
         using var identity = EnrolledIdentity.Open(paths);
         var folder = new LivePcFolder(paths, name);
@@ -267,7 +267,8 @@ public sealed partial class LivePcPlayer
             throw VolumeErrors.OfRelease(exception);
         }
 
-        folder.UserPackages = finding?.Conflicts.Count > 0 ? userPackages : null;
+        // What the user chose holds too where nobody could be asked whether there is anything to choose.
+        folder.UserPackages = finding is { Conflicts: [] } || userPackages == UserPackageChoice.Postpone ? null : userPackages;
         await book.ChangeAsync(now => now.Offer(offered), cancellationToken).ConfigureAwait(false);
         return result with { Bytes = releases.Statistics.FetchedBytes, UserPackages = finding };
     }
@@ -299,18 +300,18 @@ public sealed partial class LivePcPlayer
     /// <summary>Tells the administrator which of the user's packages the corporate layers on offer can't carry, once for each choice, and does not go on where there is none.</summary>
     /// <exception cref="NacreException">UserPackagesInTheWay: the user has not chosen.</exception>
     private async Task DecideAsync(
-        string name, CorporateStack offered, IReadOnlyList<UserPackageConflict> conflicts, UserPackageConflicts choice, ReportBox box, StackBook book, NacreClient client,
+        string name, CorporateStack offered, IReadOnlyList<UserPackageConflict> conflicts, UserPackageChoice choice, ReportBox box, StackBook book, NacreClient client,
         CancellationToken cancellationToken)
     {
         var list = string.Concat(conflicts.Select(conflict => $"  {conflict.Package} {conflict.Version}: {conflict.Reason}\n")).TrimEnd();
-        var decided = choice == UserPackageConflicts.Postpone ? "not installed" : $"the user chose to {choice.ToString().ToLowerInvariant()} them";
+        var decided = choice == UserPackageChoice.Postpone ? "not installed" : $"the user chose to {choice.ToString().ToLowerInvariant()} them";
         var reason = $"packages of the user's that they can't carry; {decided}: {string.Join("; ", conflicts.Select(conflict => $"{conflict.Package} {conflict.Version}: {conflict.Reason}"))}";
         var identity = SHA256.HashData(Encoding.UTF8.GetBytes($"{box.DeviceId} {name} {offered} {reason}"));
         var report = box.Seal(new SendReport(
             Convert.ToHexStringLower(identity)[..32], time.GetUtcNow(), ReportKind.UserPackages, offered.Releases, reason.Length <= 1000 ? reason : reason[..999] + "…", ""));
         await book.ChangeAsync(now => now.Report(report), cancellationToken).ConfigureAwait(false);
         await box.DeliverAsync(client, cancellationToken).ConfigureAwait(false);
-        if (choice == UserPackageConflicts.Postpone)
+        if (choice == UserPackageChoice.Postpone)
         {
             throw new NacreException(ErrorCatalogue.UserPackagesInTheWay, $"'{name}' stays as it is: the new release can't carry what you installed\n{list}");
         }

@@ -61,7 +61,7 @@ public sealed partial class LivePcSession
         {
             if (folder.Started is { } last && !last.Equals(stack))
             {
-                moments.Take(MomentKind.Update, $"before {stack}");
+                moments.Take(MomentKind.Update, MomentName.Shorten($"before {stack}"));
             }
             else if (IsMomentDue())
             {
@@ -86,13 +86,15 @@ public sealed partial class LivePcSession
     }
 
     /// <summary>Asks the server; what it can't be asked now is asked at the next interval.</summary>
-    private async Task HearAsync(CancellationToken cancellationToken)
+    /// <returns>Whether it answered.</returns>
+    private async Task<bool> HearAsync(CancellationToken cancellationToken)
     {
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         limit.CancelAfter(OrderLimit);
         try
         {
             heard = await desk!.ContactAsync(limit.Token).ConfigureAwait(false);
+            return true;
         }
         catch (NacreException exception)
         {
@@ -103,6 +105,8 @@ public sealed partial class LivePcSession
         {
             // At the next interval.
         }
+
+        return false;
     }
 
     private async Task CarryOutAsync(RejuvenationOrder order)
@@ -178,10 +182,15 @@ public sealed partial class LivePcSession
         }
     }
 
-    /// <summary>Asks for orders; where there is one, warns the user, and has the guest shut down and started again, which carries it out.</summary>
     private async Task FollowOrdersAsync(CancellationToken cancellationToken)
     {
         await HearAsync(cancellationToken).ConfigureAwait(false);
+        await ObeyAsync(cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <summary>Where there is an order, warns the user, and has the guest shut down and started again, which carries it out.</summary>
+    private async Task ObeyAsync(CancellationToken cancellationToken)
+    {
         if (heard.Count == 0)
         {
             return;
@@ -313,8 +322,13 @@ public sealed partial class LivePcSession
                 return JsonSerializer.SerializeToNode(await TakeMomentAsync(MomentKind.User, label, cancellationToken).ConfigureAwait(false), ContractJson.Options);
             case "contact":
                 RequireRunning();
-                _ = Task.Run(() => FollowQuietlyAsync(stopping.Token), CancellationToken.None);
-                return null;
+                if (!await HearAsync(cancellationToken).ConfigureAwait(false))
+                {
+                    throw new NacreException(ErrorCatalogue.ServerUnreachable, "the server did not say whether anything is ordered");
+                }
+
+                _ = Task.Run(() => ObeyQuietlyAsync(stopping.Token), CancellationToken.None);
+                return JsonValue.Create(heard.Count);
         }
 
         RequireRunning();
@@ -349,11 +363,11 @@ public sealed partial class LivePcSession
         return moment;
     }
 
-    private async Task FollowQuietlyAsync(CancellationToken cancellationToken)
+    private async Task ObeyQuietlyAsync(CancellationToken cancellationToken)
     {
         try
         {
-            await FollowOrdersAsync(cancellationToken).ConfigureAwait(false);
+            await ObeyAsync(cancellationToken).ConfigureAwait(false);
         }
         catch (OperationCanceledException)
         {

@@ -8,6 +8,7 @@ using Nacre.Player.Leases;
 using Nacre.Player.Machines;
 using Nacre.Player.Releases;
 using Nacre.Player.Stacks;
+using Nacre.Player.UserPackages;
 using Nacre.Volumes;
 using Nacre.Volumes.Releases;
 
@@ -26,7 +27,7 @@ public sealed record SessionOptions
     public TimeSpan? StartLimit { get; init; }
 
     /// <summary>What is done with a package of the user's that the corporate layers can't carry; null: what was chosen at the update, else postpone.</summary>
-    public UserPackageConflicts? UserPackages { get; init; }
+    public UserPackageChoice? UserPackages { get; init; }
 
     /// <summary>How long a guest whose image is a whole disk may take until its agent answers; then it counts as one without an agent. Null: 2 minutes, 6 where it
     /// is emulated.</summary>
@@ -162,7 +163,7 @@ public sealed partial class LivePcSession : IDisposable
             }
 
             var stack = releases!.Stack;
-            using var parameters = new GuestParameters(policy, stack.Releases.Select(release => release.ToString()), options.UserPackages ?? folder.UserPackages ?? UserPackageConflicts.Postpone);
+            using var parameters = new GuestParameters(policy, stack.Releases.Select(release => release.ToString()), options.UserPackages ?? folder.UserPackages ?? UserPackageChoice.Postpone);
             var machine = Machine(accelerator, stack, parameters.Paths) with { Kernel = boot.Kernel, Initramfs = boot.Initramfs, CommandLine = commandLine, Variables = boot.Variables };
             await using var qemu = Qemu.Start(machine);
             var record = new MachineRecord

@@ -75,6 +75,9 @@ internal sealed record MomentName(string Id, MomentKind Kind, IReadOnlyList<Laye
             ? untrusted
             : throw new NacreException(ErrorCatalogue.NameInvalid, $"'{new string([.. untrusted.Where(letter => !char.IsControl(letter)).Take(LongestLabel)])}' can't be the name of a moment: it has 1 to {LongestLabel} bytes, no control characters, and is no time");
 
+    /// <summary>As much of a text of ASCII as a label holds.</summary>
+    public static string Shorten(string text) => text.Length <= LongestLabel ? text : string.Concat(text.AsSpan(0, LongestLabel - 3), "...");
+
     /// <summary>Reads a snapshot's name; null where it is none of a moment's.</summary>
     public static MomentName? TryParse(string name)
     {

@@ -237,7 +237,7 @@ internal sealed class MomentStore
 
     private void DeleteParts(string id)
     {
-        foreach (var layer in Layers.Reverse())
+        foreach (var layer in layers.Reverse())
         {
             if (NameIn(volumes[layer], id) is { } name)
             {
@@ -251,7 +251,7 @@ internal sealed class MomentStore
         }
 
         // The marks go last: without them a moment that is still there would be carried out once more.
-        foreach (var layer in Layers.Where(layer => IsDone(volumes[layer], id)))
+        foreach (var layer in layers.Where(layer => IsDone(volumes[layer], id)))
         {
             Guard(layer, volume =>
             {

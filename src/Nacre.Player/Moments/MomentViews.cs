@@ -272,7 +272,7 @@ internal sealed class MomentViews
     private static string Words(GuestCommandResult result)
     {
         var last = Encoding.UTF8.GetString(result.Error).Split('\n', StringSplitOptions.RemoveEmptyEntries).LastOrDefault() ?? $"exit code {result.ExitCode}";
-        return new string([.. last.Where(letter => !char.IsControl(letter)).Take(300)]);
+        return GuestText.Plain(last) is var words && words.Length <= 300 ? words : words[..300];
     }
 
     private async Task UnplugAsync(string name)

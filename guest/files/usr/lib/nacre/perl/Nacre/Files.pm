@@ -5,9 +5,10 @@ use strict;
 use warnings;
 use Exporter 'import';
 use Fcntl qw(:DEFAULT :mode);
+use IO::Handle;
 use POSIX ();
 
-our @EXPORT = qw(is_folder below entries content lines write_file make_folder resolve place sync_volume remove_tree run exchange step);
+our @EXPORT = qw(is_folder below entries content lines write_file make_folder resolve place sync_volume remove_tree run exchange step shown);
 
 # No database of a system is larger: bounds memory.
 use constant LARGEST => 256 * 1024 * 1024;
@@ -71,18 +72,18 @@ sub lines
 	return split /\n/, content(@_) // '';
 }
 
-# Replaces file $path by $content through a rename. Its folder must be one that nobody else can change, or made by us.
+# Replaces file $path by $content, durably. Its folder must be one that nobody else can change, or made by us.
 sub write_file
 {
 	my ($path, $content, $mode, $uid, $gid) = @_;
 	my $new = "$path.nacre-new";
 	unlink $new;
-	sysopen my $handle, $new, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600 or die "$new cannot be written: $!\n";
-	print $handle $content or die "$new cannot be written: $!\n";
-	close $handle or die "$new cannot be written: $!\n";
-	chown $uid // 0, $gid // 0, $new or die "$new: $!\n";
-	chmod $mode // 0644, $new or die "$new: $!\n";
-	rename $new, $path or die "$path cannot be replaced: $!\n";
+	sysopen my $handle, $new, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600 or die shown($new) . " cannot be written: $!\n";
+	print $handle $content or die shown($new) . " cannot be written: $!\n";
+	$handle->flush && $handle->sync && close $handle or die shown($new) . " cannot be written: $!\n";
+	chown $uid // 0, $gid // 0, $new or die shown($new) . ": $!\n";
+	chmod $mode // 0644, $new or die shown($new) . ": $!\n";
+	rename $new, $path or die shown($path) . " cannot be replaced: $!\n";
 }
 
 # Makes folder $path below $base where it is missing, its new parts as $like->($part) says: (mode, uid, gid). False at anything but a folder.
@@ -144,16 +145,24 @@ sub run
 	return system(@words) == 0;
 }
 
-# Everything written to the file system that holds $path is on its disk when this returns.
+# Everything written to the file systems that hold these paths is on their disks when this returns.
 sub sync_volume
 {
-	my ($path) = @_;
-	run('sync', '-f', $path) or die "$path cannot be written to its disk\n";
+	run('sync', '-f', '--', @_) or die "what was written cannot be made durable: " . join(', ', map { shown($_) } @_) . "\n";
 }
 
+# Removes these and all below them, never through a link.
 sub remove_tree
 {
-	run('rm', '-rf', '--one-file-system', '--', @_) if @_;
+	!@_ or run('rm', '-rf', '--one-file-system', '--', @_) or die "cannot be removed: " . join(', ', map { shown($_) } @_) . "\n";
+}
+
+# A path for a message: one line, no control characters.
+sub shown
+{
+	my ($path) = @_;
+	$path =~ s/([\x00-\x1f\x7f])/sprintf '\\x%02x', ord $1/ge;
+	return $path;
 }
 
 # Exchanges two folders in one step (renameat2 with RENAME_EXCHANGE).

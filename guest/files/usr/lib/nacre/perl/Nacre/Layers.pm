@@ -5,18 +5,10 @@ use strict;
 use warnings;
 use Exporter 'import';
 use Fcntl qw(:DEFAULT :mode);
-use IO::Handle;
 use POSIX ();
+use Nacre::Files qw(is_folder shown);
 
-our @EXPORT = qw(read_rules layer_of rule_of has_rules_below is_folder entries is_same same_content make_folder write_file read_file remove sync shown step is_opaque);
-
-# Test hook: NACRE_FAULT=N ends the program by SIGKILL at its Nth step that changes something.
-my $steps = $ENV{NACRE_FAULT} // 0;
-
-sub step
-{
-	kill 'KILL', $$ if $steps && !--$steps;
-}
+our @EXPORT = qw(read_rules layer_of rule_of has_rules_below entries is_same same_content make_folder read_file is_opaque);
 
 # The rules as the initramfs wrote them: a list of [pattern, layer, where it stands].
 sub read_rules
@@ -58,12 +50,7 @@ sub has_rules_below
 	return scalar grep { fit($_->[0], $path) eq 'below' } @$rules;
 }
 
-sub is_folder
-{
-	my @found = lstat $_[0];
-	return @found && S_ISDIR($found[2]);
-}
-
+# What is in a folder. Dies where that can't be read: what is not seen must not count as not there.
 sub entries
 {
 	my ($folder) = @_;
@@ -142,42 +129,6 @@ sub read_file
 	return undef unless -f $handle;
 	local $/;
 	return scalar(<$handle>) // '';
-}
-
-# Replaces file $path durably.
-sub write_file
-{
-	my ($path, $content, $mode, $uid, $gid) = @_;
-	my $new = "$path.nacre-new";
-	unlink $new;
-	sysopen my $handle, $new, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600 or die shown($new) . " cannot be written: $!\n";
-	print $handle $content or die shown($new) . " cannot be written: $!\n";
-	$handle->flush && $handle->sync && close $handle or die shown($new) . " cannot be written: $!\n";
-	chown $uid // 0, $gid // 0, $new;
-	chmod $mode // 0644, $new;
-	rename $new, $path or die shown($path) . " cannot be replaced: $!\n";
-}
-
-# Removes $path and all below it, never through a link.
-sub remove
-{
-	my ($path) = @_;
-	return unless lstat $path;
-	system('rm', '-rf', '--one-file-system', '--', $path) == 0 or die shown($path) . " cannot be removed\n";
-}
-
-# Makes all that was written to the file systems of these paths durable.
-sub sync
-{
-	system('sync', '-f', '--', @_) == 0 or die "what was written cannot be made durable\n";
-}
-
-# A path for a message: one line, no control characters.
-sub shown
-{
-	my ($path) = @_;
-	$path =~ s/([\x00-\x1f\x7f])/sprintf '\\x%02x', ord $1/ge;
-	return $path;
 }
 
 1;

@@ -1,7 +1,7 @@
-namespace Nacre.Player.LivePcs;
+namespace Nacre.Player.UserPackages;
 
 /// <summary>What a start does where the corporate layers can't carry a package that the user installed (a dependency is gone).</summary>
-public enum UserPackageConflicts
+public enum UserPackageChoice
 {
     /// <summary>Does not start these layers: the previous ones start, and the user decides.</summary>
     Postpone,
