@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Security.Cryptography;
+using System.Text;
 using System.Text.RegularExpressions;
 using Nacre.Testing;
 using Xunit;
@@ -13,44 +14,45 @@ internal static class GoldenImages
 {
     private static readonly SemaphoreSlim Turn = new(1, 1);
 
-    /// <summary>The built folder of the minimal Debian, first (1) or second (2) release, or the third (3), which is the next Debian.</summary>
-    public static async Task<string> MinimalAsync(int release)
+    /// <summary>The built folder of the minimal Debian, first (1) or second (2) release.</summary>
+    public static Task<string> MinimalAsync(int release) =>
+        SystemAsync(release == 1 ? Repository.Path("recipes", "debian-minimal.yaml") : Repository.Path("testdata", "recipes", $"debian-minimal-{release}.yaml"), $"debian-minimal-{release}");
+
+    /// <summary>The built folder of a system with more packages: Debian 12 as released (1), with its updates (2), and the next Debian (3).</summary>
+    public static Task<string> EverydayAsync(int release) => SystemAsync(Repository.Path("testdata", "recipes", $"everyday-{release}.yaml"), $"everyday-{release}");
+
+    /// <summary>The built folder of an application layer of <c>testdata/recipes</c>.</summary>
+    /// <param name="recipe">Its recipe's name.</param>
+    /// <param name="system">The built folder of the system below it.</param>
+    /// <param name="image">The name of that system.</param>
+    public static async Task<string> ApplicationAsync(string recipe, string system, string image = "debian-minimal")
     {
-        Require.Tool("mmdebstrap");
-        Require.Tool("mkfs.erofs");
-        var recipe = release == 1 ? Repository.Path("recipes", "debian-minimal.yaml") : Repository.Path("testdata", "recipes", $"debian-minimal-{release}.yaml");
+        var text = (await File.ReadAllTextAsync(Repository.Path("testdata", "recipes", $"{recipe}.yaml"))).Replace("on: debian-minimal", $"on: {image}", StringComparison.Ordinal);
+        using var work = new TemporaryDirectory();
+        await File.WriteAllTextAsync(work["recipe.yaml"], text);
+        var key = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text + system)))[..16];
+        return await BuildAsync($"{recipe}-{key}", work["recipe.yaml"], "--on", system);
+    }
+
+    private static Task<string> SystemAsync(string recipe, string name)
+    {
         var inputs = new[] { recipe }.Concat(Directory.GetFiles(Repository.Path("guest"), "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
             .Concat(Directory.GetFiles(Repository.Path("src", "Nacre.Images", "Building"), "*.cs").Order(StringComparer.Ordinal));
         var key = Convert.ToHexStringLower(SHA256.HashData([.. inputs.SelectMany(File.ReadAllBytes)]))[..16];
-        var folder = Repository.Path("artifacts", "golden", $"debian-minimal-{release}-{key}");
-        await Turn.WaitAsync();
-        try
-        {
-            if (!Directory.Exists(folder))
-            {
-                await new Shell().RunAsync("image", "build", recipe, "--output", folder);
-            }
-        }
-        finally
-        {
-            Turn.Release();
-        }
-
-        return folder;
+        return BuildAsync($"{name}-{key}", recipe);
     }
 
-    /// <summary>The built folder of an application layer of <c>testdata/recipes</c>.</summary>
-    public static async Task<string> ApplicationAsync(string recipe, string system)
+    private static async Task<string> BuildAsync(string name, params string[] words)
     {
-        var path = Repository.Path("testdata", "recipes", $"{recipe}.yaml");
-        var key = Convert.ToHexStringLower(SHA256.HashData([.. File.ReadAllBytes(path), .. System.Text.Encoding.UTF8.GetBytes(system)]))[..16];
-        var folder = Repository.Path("artifacts", "golden", $"{recipe}-{key}");
+        Require.Tool("mmdebstrap");
+        Require.Tool("mkfs.erofs");
+        var folder = Repository.Path("artifacts", "golden", name);
         await Turn.WaitAsync();
         try
         {
             if (!Directory.Exists(folder))
             {
-                await new Shell().RunAsync("image", "build", path, "--on", system, "--output", folder);
+                await new Shell().RunAsync(["image", "build", .. words, "--output", folder]);
             }
         }
         finally

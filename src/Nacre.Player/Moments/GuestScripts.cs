@@ -13,11 +13,16 @@ internal static class GuestScripts
     /// <summary>Exit codes of the scripts below.</summary>
     public const int NoDisk = 71, NotThere = 72, ThroughLink = 73, NoFolder = 74;
 
-    /// <summary>Before the layers stand still: what was written is written down. A freeze waits for the kernel's grace periods, some 20 ms each, unless they are
-    /// expedited, which <see cref="Unguard"/> takes back. Arguments: mount points.</summary>
+    /// <summary>Before the layers stand still: what was written is written down, and again while that takes longer than 0.1 s, as meanwhile more is written; five times
+    /// at most. A freeze waits for the kernel's grace periods, some 20 ms each, unless they are expedited, which <see cref="Unguard"/> takes back. Arguments: mount points.</summary>
     public const string Flush = """
         echo 1 2>/dev/null >/sys/kernel/rcu_expedited
-        sync -f "$@"
+        for round in 1 2 3 4 5; do
+            read -r before rest </proc/uptime
+            sync -f "$@"
+            read -r after rest </proc/uptime
+            [ $((${after%.*}${after#*.} - ${before%.*}${before#*.})) -gt 10 ] || break
+        done
         """;
 
     /// <summary>Lets file systems go on after a while. Arguments: seconds, mount points.</summary>
