@@ -8,6 +8,7 @@ namespace Nacre.Cli;
 internal static class DiskImages
 {
     /// <summary>The size in bytes of the disk that an image holds.</summary>
+    /// <exception cref="NacreException">FileAccess; NotADisk: the image names another file, so that a part of the disk would be whatever its maker chose of this computer.</exception>
     public static async Task<long> SizeAsync(string file, string? format, CancellationToken cancellationToken)
     {
         if (!File.Exists(file))
@@ -17,7 +18,9 @@ internal static class DiskImages
 
         var output = await RunAsync(["info", "--output=json", .. Format("-f", format), file], null, cancellationToken);
         using var json = JsonDocument.Parse(output);
-        return json.RootElement.GetProperty("virtual-size").GetInt64();
+        return NamesAnother(json.RootElement) is { } other
+            ? throw new NacreException(ErrorCatalogue.NotADisk, $"{file} holds only a part of its disk; the rest is in '{other}'. If that is meant: qemu-img convert makes one file of both")
+            : json.RootElement.GetProperty("virtual-size").GetInt64();
     }
 
     /// <summary>Copies an image onto the device at <paramref name="uri"/>.</summary>
@@ -46,6 +49,23 @@ internal static class DiskImages
         {
             File.Delete(part);
         }
+    }
+
+    private static string? NamesAnother(JsonElement image)
+    {
+        if (image.TryGetProperty("backing-filename", out var backing))
+        {
+            return backing.GetString();
+        }
+
+        if (!image.TryGetProperty("format-specific", out var specific) || !specific.TryGetProperty("data", out var data))
+        {
+            return null;
+        }
+
+        return data.TryGetProperty("data-file", out var file) ? file.GetString()
+            : data.TryGetProperty("extents", out var extents) && extents.GetArrayLength() > 1 ? extents[1].GetProperty("filename").GetString()
+            : null;
     }
 
     private static string[] Format(string option, string? format) => format is null ? [] : [option, format];

@@ -51,6 +51,20 @@ public sealed partial class VolumeCommandTests
     }
 
     [Fact]
+    public async Task Import_of_an_image_that_names_another_file_is_refused()
+    {
+        await File.WriteAllTextAsync(folder["secret"], "of this computer", TestContext.Current.CancellationToken);
+        await ToolAsync("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", folder["secret"], folder["backed"], "4M");
+        await ToolAsync("qemu-img", "create", "-q", "-f", "qcow2", "-o", $"data_file={folder["data"]},data_file_raw=on", folder["split"], "4M");
+        await ToolAsync("qemu-img", "create", "-q", "-f", "vmdk", "-o", "subformat=twoGbMaxExtentSparse", folder["extents.vmdk"], "5G");
+        foreach (var (image, other) in new[] { ("backed", "secret"), ("split", "data"), ("extents.vmdk", "extents-s002.vmdk") })
+        {
+            Assert.Contains(folder[other], (await FailAsync(ErrorCatalogue.NotADisk, "import", Volume, folder[image], "-k", Key)).Message, StringComparison.Ordinal);
+            Assert.False(Directory.Exists(Volume));
+        }
+    }
+
+    [Fact]
     public async Task Import_of_a_file_that_ends_within_a_block_adds_zeroes()
     {
         await File.WriteAllBytesAsync(folder["image"], [.. Enumerable.Repeat((byte)7, 1000)], TestContext.Current.CancellationToken);
