@@ -115,7 +115,7 @@ public sealed class UserPackagesInGuestTests
     /// <summary>Uses all of it.</summary>
     private const string Use = RefreshedAudit + """
 
-        dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' own-package redis-server fonts-inconsolata
+        dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' fonts-inconsolata own-package redis-server
         made
         su - friend -c 'cat name; id -un'
         stat -c %U /home/friend/name
@@ -134,9 +134,9 @@ public sealed class UserPackagesInGuestTests
         """;
 
     private const string Used = """
+        ii fonts-inconsolata
         ii own-package
         ii redis-server
-        ii fonts-inconsolata
         made here
         a friend
         friend
@@ -154,6 +154,18 @@ public sealed class UserPackagesInGuestTests
         active
         made here
 
+        """;
+
+    /// <summary>What is said to the user reaches the desktop's notifications, through the session's bus.</summary>
+    private const string Notice = """
+        loginctl enable-linger user
+        for i in $(seq 60); do test -S /run/user/1000/bus && break; sleep 1; done
+        timeout 60 runuser -u user -- dbus-monitor --address unix:path=/run/user/1000/bus "member='Notify'" >/tmp/notices 2>&1 &
+        sleep 5
+        echo 'it was <gone> & is back' >/run/nacre/notes
+        /usr/lib/nacre/applications refresh 2>/dev/null
+        rm /run/nacre/notes
+        for i in $(seq 30); do grep 'It was' /tmp/notices && break; sleep 1; done
         """;
 
     private const string UseWheels = "own-wheel; su - user -c .local/bin/own-wheel";
@@ -177,6 +189,7 @@ public sealed class UserPackagesInGuestTests
             ("usr/share/mime/packages/own-package.xml", "<mime-info xmlns='http://www.freedesktop.org/standards/shared-mime-info'><mime-type type='application/x-own-package'><glob pattern='*.own'/></mime-type></mime-info>\n"));
         await SendAsync(organisation, organisation["debs"]);
         await organisation.InGuestAsync(Bring);
+        Assert.Contains("It was &lt;gone&gt; &amp; is back", await organisation.InGuestAsync(Notice), StringComparison.Ordinal);
         var count = 0;
         await RequireAllAsync(hasWheels: true);
         var before = await PackagesAsync();
@@ -192,6 +205,7 @@ public sealed class UserPackagesInGuestTests
         // An application layer comes, is upgraded, and goes.
         await PublishAsync("tools-1");
         await administrator.RunAsync("livepc", "layers", "office", "tools");
+        await device.RunAsync("livepc", "update", "office");
         await RestartAsync("Tools");
         Assert.Equal("tools 1 active", (await organisation.InGuestAsync("echo $(cat /etc/tools-release; systemctl is-active nginx)")).TrimEnd());
         await PublishAsync("tools-2");
@@ -222,7 +236,8 @@ public sealed class UserPackagesInGuestTests
 
         async Task RequireAllAsync(bool hasWheels)
         {
-            Assert.Equal(Used, await organisation.InGuestAsync(Use));
+            var found = await organisation.InGuestAsync(Use);
+            Assert.True(found == Used, found);
             Assert.Equal($"{++count}", await CountAsync(organisation));
             Assert.Equal(hasWheels ? "from a wheel\nfrom a wheel\n" : "", await organisation.InGuestAsync(hasWheels ? UseWheels : "true"));
         }
