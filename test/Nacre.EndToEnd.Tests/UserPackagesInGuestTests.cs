@@ -172,14 +172,64 @@ public sealed class UserPackagesInGuestTests
 
     [Fact]
     [Trait("lane", "long")]
-    public async Task All_that_a_user_brings_stays_usable_whatever_changes_below_it()
+    public async Task All_that_a_user_brings_stays_usable_under_many_updates_and_application_layers_that_come_and_go()
     {
-        Require.Tool("dpkg-deb");
         await using var organisation = await Organisation.CreateAsync();
         var (administrator, device) = (organisation.Administrator, organisation.Device);
+        await BringAsync(organisation);
+        var before = await PackagesAsync(organisation);
+
+        // Debian's own updates of many packages, the kernel's among them.
+        await administrator.RunAsync("image", "publish", await GoldenImages.EverydayAsync(2), "--channel", "stable");
+        await device.RunAsync("livepc", "update", "office");
+        await RestartAsync(organisation, "2", "Everyday, second release");
+        var updated = (await PackagesAsync(organisation)).Count(package => before.TryGetValue(package.Key, out var version) && version != package.Value);
+        TestContext.Current.SendDiagnosticMessage($"figure: an update of {updated} of {before.Count} packages under a user's");
+        Assert.True(updated >= 30, $"{updated} packages were updated");
+
+        // An application layer comes, is upgraded, and goes.
+        await PublishAsync("tools-1");
+        await administrator.RunAsync("livepc", "layers", "office", "tools");
+        await device.RunAsync("livepc", "update", "office");
+        await RestartAsync(organisation, "3", "Tools");
+        Assert.Equal("tools 1 active", (await organisation.InGuestAsync("echo $(cat /etc/tools-release; systemctl is-active nginx)")).TrimEnd());
+        await PublishAsync("tools-2");
+        await device.RunAsync("livepc", "update", "office");
+        await RestartAsync(organisation, "4", "Everyday, second release");
+        Assert.Equal("tools 2 gone", (await organisation.InGuestAsync("echo $(cat /etc/tools-release; command -v nginx || echo gone)")).TrimEnd());
+        await administrator.RunAsync("livepc", "layers", "office", "--none");
+        await RestartAsync(organisation, "5", "Everyday, second release");
+        Assert.Equal("gone", (await organisation.InGuestAsync("cat /etc/tools-release 2>/dev/null || echo gone")).TrimEnd());
+
+        async Task PublishAsync(string recipe) =>
+            await administrator.RunAsync("image", "publish", await GoldenImages.ApplicationAsync(recipe, await GoldenImages.EverydayAsync(2), "everyday"), "--channel", "stable");
+    }
+
+    [Fact]
+    [Trait("lane", "long")]
+    public async Task All_that_a_user_brings_stays_usable_under_the_next_Debian_and_on_the_way_back()
+    {
+        await using var organisation = await Organisation.CreateAsync();
+        await BringAsync(organisation);
+        await organisation.Administrator.RunAsync("image", "publish", await GoldenImages.EverydayAsync(3), "--channel", "stable");
+        await organisation.Device.RunAsync("livepc", "update", "office");
+
+        // What pip installed is for one version of Python, there as everywhere.
+        await RestartAsync(organisation, "2", "Everyday, third release", hasWheels: false);
+        Assert.StartsWith("13", await organisation.InGuestAsync("cat /etc/debian_version"), StringComparison.Ordinal);
+        Assert.Equal("beside", (await organisation.InGuestAsync("test -s /etc/rsyslog.conf.dpkg-dist && echo beside")).TrimEnd());
+        await organisation.Administrator.RunAsync("image", "channel", "everyday", "stable", "1");
+        await RestartAsync(organisation, "3", "Everyday, first release");
+        Assert.StartsWith("12", await organisation.InGuestAsync("cat /etc/debian_version"), StringComparison.Ordinal);
+    }
+
+    /// <summary>Starts the first release, and has the user bring all of it.</summary>
+    private static async Task BringAsync(Organisation organisation)
+    {
+        Require.Tool("dpkg-deb");
         await organisation.OfferAsync(await GoldenImages.EverydayAsync(1), "everyday");
         await organisation.EnrolAsync();
-        await device.RunAsync("livepc", "start", "office", "--memory", "1024");
+        await organisation.Device.RunAsync("livepc", "start", "office", "--memory", "1024");
         await DownloadAsync(organisation["debs"], [.. Redis, "fonts-inconsolata"]);
         await PackAsync(
             organisation["debs"], "own-package", "",
@@ -190,65 +240,30 @@ public sealed class UserPackagesInGuestTests
         await SendAsync(organisation, organisation["debs"]);
         await organisation.InGuestAsync(Bring);
         Assert.Contains("It was &lt;gone&gt; &amp; is back", await organisation.InGuestAsync(Notice), StringComparison.Ordinal);
-        var count = 0;
-        await RequireAllAsync(hasWheels: true);
-        var before = await PackagesAsync();
-
-        // Debian's own updates of many packages, the kernel's among them.
-        await administrator.RunAsync("image", "publish", await GoldenImages.EverydayAsync(2), "--channel", "stable");
-        await device.RunAsync("livepc", "update", "office");
-        await RestartAsync("Everyday, second release");
-        var updated = (await PackagesAsync()).Count(package => before.TryGetValue(package.Key, out var version) && version != package.Value);
-        TestContext.Current.SendDiagnosticMessage($"figure: an update of {updated} of {before.Count} packages under a user's");
-        Assert.True(updated >= 30, $"{updated} packages were updated");
-
-        // An application layer comes, is upgraded, and goes.
-        await PublishAsync("tools-1");
-        await administrator.RunAsync("livepc", "layers", "office", "tools");
-        await device.RunAsync("livepc", "update", "office");
-        await RestartAsync("Tools");
-        Assert.Equal("tools 1 active", (await organisation.InGuestAsync("echo $(cat /etc/tools-release; systemctl is-active nginx)")).TrimEnd());
-        await PublishAsync("tools-2");
-        await device.RunAsync("livepc", "update", "office");
-        await RestartAsync("Everyday, second release");
-        Assert.Equal("tools 2 gone", (await organisation.InGuestAsync("echo $(cat /etc/tools-release; command -v nginx || echo gone)")).TrimEnd());
-        await administrator.RunAsync("livepc", "layers", "office");
-        await RestartAsync("Everyday, second release");
-        Assert.Equal("gone", (await organisation.InGuestAsync("cat /etc/tools-release 2>/dev/null || echo gone")).TrimEnd());
-
-        // The next Debian, and back. What pip installed is for one version of Python, there as everywhere.
-        await administrator.RunAsync("image", "publish", await GoldenImages.EverydayAsync(3), "--channel", "stable");
-        await device.RunAsync("livepc", "update", "office");
-        await RestartAsync("Everyday, third release", hasWheels: false);
-        Assert.StartsWith("13", await organisation.InGuestAsync("cat /etc/debian_version"), StringComparison.Ordinal);
-        Assert.Equal("beside", (await organisation.InGuestAsync("test -s /etc/rsyslog.conf.dpkg-dist && echo beside")).TrimEnd());
-        await administrator.RunAsync("image", "channel", "everyday", "stable", "2");
-        await RestartAsync("Everyday, second release");
-
-        async Task RestartAsync(string issue, bool hasWheels = true)
-        {
-            await device.RunAsync("livepc", "stop", "office");
-            var started = await device.RunAsync("livepc", "start", "office", "--memory", "1024", "--json");
-            Assert.Equal(JsonValueKind.Null, JsonDocument.Parse(started.Output).RootElement.GetProperty("setAside").ValueKind);
-            await RequireAllAsync(hasWheels);
-            Assert.Equal(issue, (await organisation.InGuestAsync("cat /etc/issue.dpkg-dist")).TrimEnd());
-        }
-
-        async Task RequireAllAsync(bool hasWheels)
-        {
-            var found = await organisation.InGuestAsync(Use);
-            Assert.True(found == Used, found);
-            Assert.Equal($"{++count}", await CountAsync(organisation));
-            Assert.Equal(hasWheels ? "from a wheel\nfrom a wheel\n" : "", await organisation.InGuestAsync(hasWheels ? UseWheels : "true"));
-        }
-
-        async Task<Dictionary<string, string>> PackagesAsync() =>
-            (await organisation.InGuestAsync("dpkg-query -W -f '${Package}:${Architecture} ${Version}\n'")).Split('\n', StringSplitOptions.RemoveEmptyEntries)
-                .Select(line => line.Split(' ')).ToDictionary(words => words[0], words => words[1]);
-
-        async Task PublishAsync(string recipe) =>
-            await administrator.RunAsync("image", "publish", await GoldenImages.ApplicationAsync(recipe, await GoldenImages.EverydayAsync(2), "everyday"), "--channel", "stable");
+        await RequireAllAsync(organisation, "1", hasWheels: true);
     }
+
+    /// <summary>Starts what is next, and uses all that the user brought.</summary>
+    private static async Task RestartAsync(Organisation organisation, string count, string issue, bool hasWheels = true)
+    {
+        await organisation.Device.RunAsync("livepc", "stop", "office");
+        var started = await organisation.Device.RunAsync("livepc", "start", "office", "--memory", "1024", "--json");
+        Assert.Equal(JsonValueKind.Null, JsonDocument.Parse(started.Output).RootElement.GetProperty("setAside").ValueKind);
+        await RequireAllAsync(organisation, count, hasWheels);
+        Assert.Equal(issue, (await organisation.InGuestAsync("cat /etc/issue.dpkg-dist")).TrimEnd());
+    }
+
+    private static async Task RequireAllAsync(Organisation organisation, string count, bool hasWheels)
+    {
+        var found = await organisation.InGuestAsync(Use);
+        Assert.True(found == Used, found);
+        Assert.Equal(count, await CountAsync(organisation));
+        Assert.Equal(hasWheels ? "from a wheel\nfrom a wheel\n" : "", await organisation.InGuestAsync(hasWheels ? UseWheels : "true"));
+    }
+
+    private static async Task<Dictionary<string, string>> PackagesAsync(Organisation organisation) =>
+        (await organisation.InGuestAsync("dpkg-query -W -f '${Package}:${Architecture} ${Version}\n'")).Split('\n', StringSplitOptions.RemoveEmptyEntries)
+            .Select(line => line.Split(' ')).ToDictionary(words => words[0], words => words[1]);
 
     private static async Task<string> CountAsync(Organisation organisation)
     {
