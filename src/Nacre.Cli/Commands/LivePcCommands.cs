@@ -34,7 +34,7 @@ internal static class LivePcCommands
     public static Command Create() => new("livepc", "Run LivePCs on this device, and define them on the server")
     {
         List(), Start(), Stop(), Status(), Update(), RejuvenationCommands.Rejuvenate(), RejuvenationCommands.Undo(), SnapshotCommands.Create(), Contact(),
-        Console(), Screenshot(), Execute(), Define(), Entitle(), Withdraw(), Policy(), Layers(), Reports(), OrderCommands.Order(), OrderCommands.List(),
+        Console(), Screenshot(), Execute(), Define(), Entitle(), Withdraw(), Policy(), Layers(), Reports(), Starts(), OrderCommands.Order(), OrderCommands.List(),
     };
 
     internal static LivePcPlayer Player() => new(PlayerPaths.Open(), TimeProvider.System);
@@ -410,6 +410,22 @@ internal static class LivePcCommands
         {
             using var client = Administration.Connect();
             ShowReports(await client.ListReportsAsync(null, parsed.GetValue(Name)!, cancellationToken));
+        });
+        return command;
+    }
+
+    private static Command Starts()
+    {
+        var command = new Command("starts", "Show which releases really started on which devices, and which did not (administrators)") { Name };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            using var client = Administration.Connect();
+            var starts = await client.ListStartsAsync(parsed.GetValue(Name)!, cancellationToken);
+            Terminal.Result(starts, () => Terminal.Table(["DEVICE", "RELEASE", "HEALTHY (UTC)", "FAILED (UTC)"], starts.Select(start => new[]
+            {
+                start.Device, start.Release.ToString(), At(start.HealthyAt), At(start.FailedAt),
+            })));
+            static string At(DateTimeOffset? time) => time?.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture) ?? "-";
         });
         return command;
     }

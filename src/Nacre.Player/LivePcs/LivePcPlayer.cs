@@ -234,7 +234,7 @@ public sealed partial class LivePcPlayer
 
         using var client = identity.Connect();
         var box = new ReportBox(identity, name, book);
-        await box.DeliverAsync(client, cancellationToken).ConfigureAwait(false);
+        await box.DeliverAsync(client, null, cancellationToken).ConfigureAwait(false);
         var offered = lease.Offered;
         if (!retry && state.FindSetAside(offered) is { } aside)
         {
@@ -310,7 +310,7 @@ public sealed partial class LivePcPlayer
         var report = box.Seal(new SendReport(
             Convert.ToHexStringLower(identity)[..32], time.GetUtcNow(), ReportKind.UserPackages, offered.Releases, reason.Length <= 1000 ? reason : reason[..999] + "…", ""));
         await book.ChangeAsync(now => now.Report(report), cancellationToken).ConfigureAwait(false);
-        await box.DeliverAsync(client, cancellationToken).ConfigureAwait(false);
+        await box.DeliverAsync(client, null, cancellationToken).ConfigureAwait(false);
         if (choice == UserPackageChoice.Postpone)
         {
             throw new NacreException(ErrorCatalogue.UserPackagesInTheWay, $"'{name}' stays as it is: the new release can't carry what you installed\n{list}");
