@@ -7,7 +7,7 @@ var root = new RootCommand("Nacre: a company's desktop in an encrypted container
     ServerCommand.Create(),
     LoginCommand.Create(),
     UserCommands.Create(),
-    ImageCommands.Create(),
+    ImageCommands.Create(), RolloutCommands.Create(),
     DeviceCommands.Create(),
     LivePcCommands.Create(),
     ExplainCommand.Create(),

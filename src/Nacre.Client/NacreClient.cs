@@ -105,6 +105,21 @@ public sealed partial class NacreClient : IDisposable
     public Task<Image> MoveChannelAsync(string image, string channel, int version, CancellationToken cancellationToken = default) =>
         transport.SendAsync<Image>(HttpMethod.Put, $"v1/images/{Escape(image)}/channels/{Escape(channel)}", new MoveChannel(version), cancellationToken);
 
+    /// <summary>Begins a roll-out.</summary>
+    public Task<Rollout> StartRolloutAsync(string image, string channel, StartRollout rollout, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<Rollout>(HttpMethod.Post, $"v1/images/{Escape(image)}/channels/{Escape(channel)}/rollout", rollout, cancellationToken);
+
+    /// <summary>Pauses, resumes, advances or withdraws a roll-out.</summary>
+    public Task<Rollout> ChangeRolloutAsync(string image, string channel, RolloutAction action, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<Rollout>(HttpMethod.Patch, $"v1/images/{Escape(image)}/channels/{Escape(channel)}/rollout", new ChangeRollout(action), cancellationToken);
+
+    /// <summary>The roll-outs that are under way.</summary>
+    public Task<IReadOnlyList<Rollout>> ListRolloutsAsync(CancellationToken cancellationToken = default) => transport.GetAsync<IReadOnlyList<Rollout>>("v1/rollouts", cancellationToken);
+
+    /// <summary>Which releases really started on which devices.</summary>
+    public Task<IReadOnlyList<DeviceStart>> ListStartsAsync(string livePc, CancellationToken cancellationToken = default) =>
+        transport.GetAsync<IReadOnlyList<DeviceStart>>($"v1/starts?livePc={Escape(livePc)}", cancellationToken);
+
     /// <summary>Creates a LivePC.</summary>
     public Task<LivePc> CreateLivePcAsync(CreateLivePc livePc, CancellationToken cancellationToken = default) =>
         transport.SendAsync<LivePc>(HttpMethod.Post, "v1/livepcs", livePc, cancellationToken);
@@ -131,7 +146,7 @@ public sealed partial class NacreClient : IDisposable
         return transport.GetAsync<IReadOnlyList<DeviceReport>>($"v1/reports?{string.Join('&', query)}", cancellationToken);
     }
 
-    /// <summary>Reports why corporate layers did not start on this device.</summary>
+    /// <summary>Reports that corporate layers started on this device, or why they did not.</summary>
     public Task SendReportAsync(string livePc, SendReport report, CancellationToken cancellationToken = default) =>
         transport.SendAsync(HttpMethod.Post, $"v1/device/livepcs/{Escape(livePc)}/reports", report, cancellationToken);
 

@@ -174,6 +174,10 @@ public enum ReportKind
     [System.Text.Json.Serialization.JsonStringEnumMemberName("failed")]
     Failed,
 
+    /// <summary>They reached a healthy start.</summary>
+    [System.Text.Json.Serialization.JsonStringEnumMemberName("started")]
+    Started,
+
     /// <summary>They start, but the packages of an application layer lack something of this system.</summary>
     [System.Text.Json.Serialization.JsonStringEnumMemberName("dependencies")]
     Dependencies,

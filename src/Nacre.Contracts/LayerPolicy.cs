@@ -29,7 +29,7 @@ public enum UserRejuvenation
 /// bounds is a <see cref="JsonException"/> that names it, wherever it comes from.</summary>
 public sealed partial record LayerPolicy
 {
-    private const int MostRules = 500, MostUnits = 64;
+    private const int MostRules = 500, MostUnits = 64, MostWindows = 32;
 
     /// <summary>What holds where the administrator has decided nothing.</summary>
     public static LayerPolicy Default { get; } = new();
@@ -93,6 +93,48 @@ public sealed partial record LayerPolicy
         get;
         init => field = Within(value, 1, 240, "healthMinutes");
     } = 15;
+
+    /// <summary>What a device does by itself with corporate layers on offer.</summary>
+    public UpdateMode Updates
+    {
+        get;
+        init => field = Enum.IsDefined(value) ? value : throw new JsonException("'updates' must be manual, download, next-start or deadline");
+    } = UpdateMode.NextStart;
+
+    /// <summary>Minutes between two looks for updates while the LivePC runs, 1 to 10080.</summary>
+    public int UpdateEveryMinutes
+    {
+        get;
+        init => field = Within(value, 1, 10080, "updateEveryMinutes");
+    } = 60;
+
+    /// <summary>When updates may be downloaded, each an <see cref="UpdateWindow"/>, at most 32; none: always.</summary>
+    public IReadOnlyList<string> UpdateWindows
+    {
+        get;
+        init => field = value is { Count: <= MostWindows } && value.All(window => UpdateWindow.TryParse(window) is not null) ? [.. value]
+            : throw new JsonException($"'updateWindows' must have at most {MostWindows} parts of the week, each as 'mon-fri 18:00-06:00' or '22:00-05:00'");
+    } = [];
+
+    /// <summary>Whether updates are downloaded over a metered network.</summary>
+    public bool UpdateOnMetered { get; init; }
+
+    /// <summary>Whether updates are downloaded while the computer runs on its battery.</summary>
+    public bool UpdateOnBattery { get; init; }
+
+    /// <summary>With <see cref="UpdateMode.Deadline"/>: days that a downloaded update may wait for the next start, 0 to 30.</summary>
+    public int UpdateDeadlineDays
+    {
+        get;
+        init => field = Within(value, 0, 30, "updateDeadlineDays");
+    } = 7;
+
+    /// <summary>How often the user may put that off by a day, 0 to 10.</summary>
+    public int UpdatePostponements
+    {
+        get;
+        init => field = Within(value, 0, 10, "updatePostponements");
+    } = 3;
 
     /// <summary>Reads a policy as an administrator writes it; what is left out is the default's.</summary>
     /// <exception cref="NacreException">RequestInvalid: no policy, a key that is none, or a value out of its bounds.</exception>

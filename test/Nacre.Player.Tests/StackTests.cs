@@ -134,10 +134,10 @@ public sealed class StackTests : IDisposable
 
         // A server that can't be reached: it stays. Damaged: it goes.
         using var client = identity.Connect();
-        Assert.False(await box.DeliverAsync(client, Token));
+        Assert.False(await box.DeliverAsync(client, null, Token));
         Assert.Equal(kept, Assert.Single(book.Read().Reports));
         await book.ChangeAsync(state => state.Delivered(kept).Report("damaged"), Token);
-        Assert.True(await box.DeliverAsync(client, Token));
+        Assert.True(await box.DeliverAsync(client, null, Token));
         Assert.Empty(book.Read().Reports);
     }
 

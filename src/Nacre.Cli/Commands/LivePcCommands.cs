@@ -33,8 +33,8 @@ internal static class LivePcCommands
 
     public static Command Create() => new("livepc", "Run LivePCs on this device, and define them on the server")
     {
-        List(), Start(), Stop(), Status(), Update(), RejuvenationCommands.Rejuvenate(), RejuvenationCommands.Undo(), SnapshotCommands.Create(), Contact(),
-        Console(), Screenshot(), Execute(), Define(), Entitle(), Withdraw(), Policy(), Layers(), Reports(), OrderCommands.Order(), OrderCommands.List(),
+        List(), Start(), Stop(), Status(), Update(), Postpone(), RejuvenationCommands.Rejuvenate(), RejuvenationCommands.Undo(), SnapshotCommands.Create(), Contact(),
+        Console(), Screenshot(), Execute(), Define(), Entitle(), Withdraw(), Policy(), Layers(), Reports(), Starts(), OrderCommands.Order(), OrderCommands.List(),
     };
 
     internal static LivePcPlayer Player() => new(PlayerPaths.Open(), TimeProvider.System);
@@ -161,6 +161,18 @@ internal static class LivePcCommands
         return command;
     }
 
+    private static Command Postpone()
+    {
+        var command = new Command("postpone", "Put off by a day that an update starts by itself, as often as your company allows") { Name };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var name = parsed.GetValue(Name)!;
+            var deadline = await Player().PostponeUpdateAsync(name, cancellationToken);
+            Terminal.Result(new { deadline }, () => Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"{name} starts again by itself on {deadline:yyyy-MM-dd HH:mm} UTC; any start before that takes the update too")));
+        });
+        return command;
+    }
+
     private static Command Status()
     {
         var command = new Command("status", "Say what a LivePC does, and whether it would start without a network") { Name };
@@ -197,6 +209,11 @@ internal static class LivePcCommands
                     Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"lease until {ends:yyyy-MM-dd HH:mm} UTC{(status.Offline ? ", taken offline" : "")}"));
                 }
 
+                if (status.Update is { } update)
+                {
+                    Terminal.Line($"update: {update}");
+                }
+
                 foreach (var problem in new[] { status.Problem, status.LayerProblem, status.FreshnessProblem, status.MomentProblem }.OfType<string>())
                 {
                     Terminal.Line($"problem: {problem}");
@@ -228,6 +245,7 @@ internal static class LivePcCommands
                 },
                 new Reporter<long>(fetched => report(total == 0 ? 1 : (double)fetched / total, $"{Terminal.Bytes(fetched)} of {Terminal.Bytes(total)}")),
                 parsed.GetValue(retry),
+                isToStart: true,
                 cancellationToken));
             Terminal.Result(result, () =>
             {
@@ -410,6 +428,22 @@ internal static class LivePcCommands
         {
             using var client = Administration.Connect();
             ShowReports(await client.ListReportsAsync(null, parsed.GetValue(Name)!, cancellationToken));
+        });
+        return command;
+    }
+
+    private static Command Starts()
+    {
+        var command = new Command("starts", "Show which releases really started on which devices, and which did not (administrators)") { Name };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            using var client = Administration.Connect();
+            var starts = await client.ListStartsAsync(parsed.GetValue(Name)!, cancellationToken);
+            Terminal.Result(starts, () => Terminal.Table(["DEVICE", "RELEASE", "HEALTHY (UTC)", "FAILED (UTC)"], starts.Select(start => new[]
+            {
+                start.Device, start.Release.ToString(), At(start.HealthyAt), At(start.FailedAt),
+            })));
+            static string At(DateTimeOffset? time) => time?.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture) ?? "-";
         });
         return command;
     }

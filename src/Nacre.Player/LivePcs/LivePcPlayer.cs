@@ -184,6 +184,12 @@ public sealed partial class LivePcPlayer
         }
     }
 
+    /// <summary>Puts off by a day that a running LivePC starts again for an update.</summary>
+    /// <returns>When it does.</returns>
+    /// <exception cref="NacreException">NotRunning; NotFound: no update has a deadline; Forbidden: it was put off as often as the policy lets it.</exception>
+    public async Task<DateTimeOffset> PostponeUpdateAsync(string name, CancellationToken cancellationToken) =>
+        (await ControlSocket.RequestAsync(new LivePcFolder(paths, name).ControlSocket, "postpone", null, cancellationToken).ConfigureAwait(false)).Deserialize<DateTimeOffset>(ContractJson.Options);
+
     /// <summary>Runs a command in the guest as root.</summary>
     public async Task<GuestCommandResult> ExecuteAsync(string name, IReadOnlyList<string> words, byte[]? input, CancellationToken cancellationToken)
     {
@@ -216,11 +222,12 @@ public sealed partial class LivePcPlayer
     /// <param name="planned">Told what will be downloaded before it is.</param>
     /// <param name="progress">Bytes that are still missing.</param>
     /// <param name="retry">Whether corporate layers that were set aside are taken again.</param>
+    /// <param name="isToStart">Whether they start at the next start; else they are only downloaded.</param>
     /// <param name="cancellationToken">Stops; what was downloaded stays.</param>
     /// <returns>What was done; null where the corporate layers on offer are installed and complete already.</returns>
     /// <exception cref="NacreException">UserPackagesInTheWay: nothing was downloaded, nothing changes. StackSetAside, ServerUnreachable, and whatever keeps a release from being opened.</exception>
     public async Task<UpdateResult?> UpdateAsync(
-        string name, UserPackageChoice userPackages, Action<UpdateResult> planned, IProgress<long> progress, bool retry, CancellationToken cancellationToken)
+        string name, UserPackageChoice userPackages, Action<UpdateResult> planned, IProgress<long> progress, bool retry, bool isToStart, CancellationToken cancellationToken)
     {
         using var identity = EnrolledIdentity.Open(paths);
         var folder = new LivePcFolder(paths, name);
@@ -234,7 +241,7 @@ public sealed partial class LivePcPlayer
 
         using var client = identity.Connect();
         var box = new ReportBox(identity, name, book);
-        await box.DeliverAsync(client, cancellationToken).ConfigureAwait(false);
+        await box.DeliverAsync(client, null, cancellationToken).ConfigureAwait(false);
         var offered = lease.Offered;
         if (!retry && state.FindSetAside(offered) is { } aside)
         {
@@ -267,9 +274,14 @@ public sealed partial class LivePcPlayer
             throw VolumeErrors.OfRelease(exception);
         }
 
+        if (!isToStart)
+        {
+            return result with { Bytes = releases.Statistics.FetchedBytes, UserPackages = finding };
+        }
+
         // What the user chose holds too where nobody could be asked whether there is anything to choose.
         folder.UserPackages = finding is { Conflicts: [] } || userPackages == UserPackageChoice.Postpone ? null : userPackages;
-        await book.ChangeAsync(now => now.Offer(offered), cancellationToken).ConfigureAwait(false);
+        await book.ChangeAsync(now => now.Offer(offered, time.GetUtcNow()), cancellationToken).ConfigureAwait(false);
         return result with { Bytes = releases.Statistics.FetchedBytes, UserPackages = finding };
     }
 
@@ -310,7 +322,7 @@ public sealed partial class LivePcPlayer
         var report = box.Seal(new SendReport(
             Convert.ToHexStringLower(identity)[..32], time.GetUtcNow(), ReportKind.UserPackages, offered.Releases, reason.Length <= 1000 ? reason : reason[..999] + "…", ""));
         await book.ChangeAsync(now => now.Report(report), cancellationToken).ConfigureAwait(false);
-        await box.DeliverAsync(client, cancellationToken).ConfigureAwait(false);
+        await box.DeliverAsync(client, null, cancellationToken).ConfigureAwait(false);
         if (choice == UserPackageChoice.Postpone)
         {
             throw new NacreException(ErrorCatalogue.UserPackagesInTheWay, $"'{name}' stays as it is: the new release can't carry what you installed\n{list}");

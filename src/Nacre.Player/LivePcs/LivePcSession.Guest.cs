@@ -174,6 +174,7 @@ public sealed partial class LivePcSession
         var reporting = ReportAsync(ending.Token);
         var keeping = KeepMomentsAsync(ending.Token);
         var listening = ListenForOrdersAsync(ending.Token);
+        var updating = KeepUpToDateAsync(ending.Token);
         var late = status.Agent == AgentState.None ? ListenForAgentAsync(ending.Token) : Task.CompletedTask;
         var asked = Task.Delay(Timeout.Infinite, stopping.Token);
         await Task.WhenAny(qemu.Ended, asked, beginAnew.Task).ConfigureAwait(false);
@@ -184,7 +185,7 @@ public sealed partial class LivePcSession
         }
 
         await ending.CancelAsync().ConfigureAwait(false);
-        await Task.WhenAll(fetching, reporting, keeping, listening, late).ConfigureAwait(false);
+        await Task.WhenAll(fetching, reporting, keeping, listening, updating, late).ConfigureAwait(false);
     }
 
     /// <summary>Fetches what is missing of the release, so that it starts without a network.</summary>
@@ -303,6 +304,8 @@ public sealed partial class LivePcSession
                 var file = arguments["file"]?.GetValue<string>() ?? "";
                 await Machine().ExecuteAsync("screendump", new JsonObject { ["filename"] = file, ["format"] = "png" }, cancellationToken).ConfigureAwait(false);
                 return null;
+            case "postpone":
+                return JsonSerializer.SerializeToNode(await PostponeAsync(cancellationToken).ConfigureAwait(false), ContractJson.Options);
             default:
                 return await HandleMomentAsync(command, arguments, cancellationToken).ConfigureAwait(false);
         }

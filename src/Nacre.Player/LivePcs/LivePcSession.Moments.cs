@@ -197,16 +197,7 @@ public sealed partial class LivePcSession
         }
 
         Change(now => now with { Detail = "the administrator ordered a rejuvenation: the guest is about to be shut down and started again" });
-        try
-        {
-            RequireAgent();
-            await agent!.ExecuteAsync("/bin/sh", ["-c", GuestScripts.Warn, "nacre", OrderWords(heard[0])], null, cancellationToken).ConfigureAwait(false);
-        }
-        catch (NacreException)
-        {
-            // A guest that does not listen is not asked.
-        }
-
+        await WarnAsync(OrderWords(heard[0]), cancellationToken).ConfigureAwait(false);
         await Task.Delay(OrderWarning, time, cancellationToken).ConfigureAwait(false);
         beginAnew.TrySetResult();
     }

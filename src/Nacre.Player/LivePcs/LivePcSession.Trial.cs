@@ -94,7 +94,7 @@ public sealed partial class LivePcSession
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(20), time);
         try
         {
-            await box.DeliverAsync(client, limit.Token).ConfigureAwait(false);
+            await box.DeliverAsync(client, null, limit.Token).ConfigureAwait(false);
         }
         catch (OperationCanceledException)
         {
@@ -102,7 +102,7 @@ public sealed partial class LivePcSession
         }
     }
 
-    /// <summary>Sends what the server has not had yet, until nothing is left, and says where application layers do not fit the system that they run on.</summary>
+    /// <summary>Sends what the server has not had yet, until nothing is left: what started, too. Says where application layers do not fit the system that they run on.</summary>
     private async Task ReportAsync(CancellationToken cancellationToken)
     {
         try
@@ -111,7 +111,12 @@ public sealed partial class LivePcSession
             using var identity = EnrolledIdentity.Open(paths);
             using var client = identity.Connect();
             var box = new ReportBox(identity, folder.Name, book);
-            while (book.Read().Reports.Count > 0 && !await box.DeliverAsync(client, cancellationToken).ConfigureAwait(false))
+
+            // Not kept: the next start says what is true then.
+            var started = isHealthy
+                ? new SendReport(System.Security.Cryptography.RandomNumberGenerator.GetHexString(32, lowercase: true), time.GetUtcNow(), ReportKind.Started, releases!.Stack.Releases, "healthy", "")
+                : null;
+            while (!await box.DeliverAsync(client, started, cancellationToken).ConfigureAwait(false))
             {
                 await Task.Delay(ReportInterval, time, cancellationToken).ConfigureAwait(false);
             }
@@ -153,12 +158,14 @@ public sealed partial class LivePcSession
     }
 
     private bool examine; // these layers were on trial at this start
+    private bool isHealthy;
 
     /// <summary>The start was healthy: these layers are good.</summary>
     private async Task ConfirmAsync()
     {
         examine = status.OnTrial;
         await book.ChangeAsync(now => now.Healthy(releases!.Stack), CancellationToken.None).ConfigureAwait(false);
+        isHealthy = true;
         Change(now => now with { OnTrial = false });
     }
 

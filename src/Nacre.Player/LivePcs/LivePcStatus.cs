@@ -142,6 +142,9 @@ public sealed record LivePcStatus
     /// <summary>The moment before a rejuvenation that had been interrupted, and was finished by this start; null where there was none.</summary>
     public string? FinishedRejuvenation { get; init; }
 
+    /// <summary>For a person: what becomes of an update, or why it waits; null where there is none.</summary>
+    public string? Update { get; init; }
+
     /// <summary>What is wrong with the moments or the administrator's orders, for a person.</summary>
     public string? MomentProblem { get; init; }
 

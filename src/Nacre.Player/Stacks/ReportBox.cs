@@ -42,19 +42,15 @@ internal sealed class ReportBox(EnrolledIdentity identity, string livePc, StackB
     }
 
     /// <summary>Sends what the server has not had yet; what it refuses for good is dropped.</summary>
+    /// <param name="client">The server.</param>
+    /// <param name="last">A report that is not kept, sent after those that are; may be null.</param>
+    /// <param name="cancellationToken">Ends it.</param>
     /// <returns>Whether nothing is left.</returns>
-    public async Task<bool> DeliverAsync(NacreClient client, CancellationToken cancellationToken)
+    public async Task<bool> DeliverAsync(NacreClient client, SendReport? last, CancellationToken cancellationToken)
     {
         foreach (var kept in book.Read().Reports)
         {
-            try
-            {
-                if (TryOpen(kept) is { } report)
-                {
-                    await client.SendReportAsync(livePc, report, cancellationToken).ConfigureAwait(false);
-                }
-            }
-            catch (NacreException exception) when (exception.Kind != ErrorCatalogue.NotEntitled && exception.Kind != ErrorCatalogue.RequestInvalid)
+            if (TryOpen(kept) is { } report && !await SendAsync(client, report, cancellationToken).ConfigureAwait(false))
             {
                 return false;
             }
@@ -62,7 +58,21 @@ internal sealed class ReportBox(EnrolledIdentity identity, string livePc, StackB
             await book.ChangeAsync(state => state.Delivered(kept), cancellationToken).ConfigureAwait(false);
         }
 
-        return true;
+        return last is null || await SendAsync(client, last, cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <returns>Whether the server had it: taken, or refused for good.</returns>
+    private async Task<bool> SendAsync(NacreClient client, SendReport report, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await client.SendReportAsync(livePc, report, cancellationToken).ConfigureAwait(false);
+            return true;
+        }
+        catch (NacreException exception)
+        {
+            return exception.Kind == ErrorCatalogue.NotEntitled || exception.Kind == ErrorCatalogue.RequestInvalid;
+        }
     }
 
     private AesGcm Cipher()

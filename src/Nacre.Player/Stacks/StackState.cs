@@ -23,6 +23,12 @@ internal sealed record StackState
     /// <summary>The stack that starts next and was not healthy yet; null where that is <see cref="Good"/>.</summary>
     public CorporateStack? Trial { get; init; }
 
+    /// <summary>From when the deadline of <see cref="Trial"/> is counted; null: it never waited for a start.</summary>
+    public DateTimeOffset? OfferedAt { get; init; }
+
+    /// <summary>How often the user put that deadline off.</summary>
+    public int Postponed { get; init; }
+
     /// <summary>Unhealthy starts of <see cref="Trial"/>.</summary>
     public int Failures { get; init; }
 
@@ -67,8 +73,10 @@ internal sealed record StackState
     }
 
     /// <summary>Makes a stack the next one, on trial unless it is the good one.</summary>
-    public StackState Offer(CorporateStack stack) => stack.Equals(Trial) ? this
-        : this with { Trial = stack.Equals(Good) ? null : stack, Failures = 0, SetAside = [.. SetAside.Where(one => !one.Stack.Equals(stack))] };
+    /// <param name="stack">The stack.</param>
+    /// <param name="at">When, where it waits for a start; null where it starts now.</param>
+    public StackState Offer(CorporateStack stack, DateTimeOffset? at = null) => stack.Equals(Trial) ? this
+        : this with { Trial = stack.Equals(Good) ? null : stack, OfferedAt = at, Postponed = 0, Failures = 0, SetAside = [.. SetAside.Where(one => !one.Stack.Equals(stack))] };
 
     /// <summary>A start of this stack was healthy.</summary>
     public StackState Healthy(CorporateStack stack) => this with
@@ -76,6 +84,10 @@ internal sealed record StackState
         // An update that came while it started stays on trial. What was set aside before something newer worked is history.
         Good = stack, Trial = stack.Equals(Trial) ? null : Trial, Failures = stack.Equals(Trial) ? 0 : Failures, SetAside = stack.Equals(Trial) ? [] : SetAside,
     };
+
+    /// <summary>The user puts the deadline of the stack on trial off by a day, counted from where it is, or from <paramref name="least"/> where that is later.</summary>
+    public StackState Postpone(DateTimeOffset least) => OfferedAt is not { } at ? this
+        : this with { OfferedAt = (at > least ? at : least) + TimeSpan.FromDays(1), Postponed = Postponed + 1 };
 
     /// <summary>A start of the stack on trial was not healthy.</summary>
     public StackState Failed(CorporateStack stack) => stack.Equals(Trial) ? this with { Failures = Failures + 1 } : this;

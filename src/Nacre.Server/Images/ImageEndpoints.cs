@@ -38,5 +38,16 @@ internal static class ImageEndpoints
                 (await images.MoveChannelAsync(image, channel, body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("MoveChannel").WithSummary("Points a channel at a release.")
             .Produces<Image>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NameInvalid, ErrorCatalogue.NotFound);
+        group.MapGet("/rollouts", (Rollouts rollouts, CancellationToken cancellationToken) => rollouts.ListAsync(cancellationToken))
+            .WithName("ListRollouts").WithSummary("The roll-outs that are under way.");
+        group.MapPost("/images/{image}/channels/{channel}/rollout", async (string image, string channel, StartRollout body, Rollouts rollouts, CancellationToken cancellationToken) =>
+                (await rollouts.StartAsync(image, channel, body, cancellationToken)).ToHttp(rollout => TypedResults.Created((string?)null, rollout)))
+            .WithName("StartRollout").WithSummary("Gives a release to a channel's devices in growing shares; the channel moves at the end.")
+            .Produces<Rollout>(StatusCodes.Status201Created)
+            .Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NameInvalid, ErrorCatalogue.NotFound, ErrorCatalogue.ChannelEmpty, ErrorCatalogue.AlreadyExists);
+        group.MapPatch("/images/{image}/channels/{channel}/rollout", async (string image, string channel, ChangeRollout body, Rollouts rollouts, CancellationToken cancellationToken) =>
+                (await rollouts.ChangeAsync(image, channel, body, cancellationToken)).ToHttp(TypedResults.Ok))
+            .WithName("ChangeRollout").WithSummary("Pauses, resumes or withdraws a roll-out, or begins its next step.")
+            .Produces<Rollout>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound);
     }
 }

@@ -93,7 +93,7 @@ internal static class ImageErrors
         new(ErrorCatalogue.SegmentsMissing, string.Create(CultureInfo.InvariantCulture, $"the store lacks {count} of the release's segments or has others under their names, for one {first}"));
 }
 
-internal sealed class Images(NacreDatabase database, Segments segments, AuditTrail audit, SecretBox secrets, ServerOptions options, TimeProvider time)
+internal sealed class Images(NacreDatabase database, Segments segments, Rollouts rollouts, AuditTrail audit, SecretBox secrets, ServerOptions options, TimeProvider time)
 {
     public async Task<Result<Stored<Release>>> PublishAsync(string untrustedImage, PublishRelease untrusted, CancellationToken cancellationToken)
     {
@@ -181,6 +181,8 @@ internal sealed class Images(NacreDatabase database, Segments segments, AuditTra
             return ImageErrors.NoRelease(image.Name, untrusted.Version);
         }
 
+        // Moved by hand, to go on or back for all: that is what holds now.
+        await rollouts.EndAsync(image.Name, untrustedChannel, cancellationToken);
         var channel = await database.Channels.SingleOrDefaultAsync(row => row.Image == image.Name && row.Name == untrustedChannel, cancellationToken);
         if (channel?.Version != untrusted.Version)
         {
@@ -196,8 +198,9 @@ internal sealed class Images(NacreDatabase database, Segments segments, AuditTra
 
             await audit.AppendAsync(
                 Roles.Administrator, "channel.move", $"{image.Name}/{untrustedChannel}", string.Create(CultureInfo.InvariantCulture, $"from {from} to {untrusted.Version}"), cancellationToken);
-            await transaction.CommitAsync(cancellationToken);
         }
+
+        await transaction.CommitAsync(cancellationToken);
 
         return ToContract(image, await database.Channels.AsNoTracking().Where(row => row.Image == image.Name).ToListAsync(cancellationToken));
     }

@@ -48,7 +48,7 @@ internal static class LeaseErrors
 }
 
 internal sealed class Leases(
-    NacreDatabase database, AuditTrail audit, Anchors anchors, Layers layers, SecretBox secrets, LeaseSigner signer, ServerOptions options, TimeProvider time)
+    NacreDatabase database, AuditTrail audit, Anchors anchors, Layers layers, Rollouts rollouts, SecretBox secrets, LeaseSigner signer, ServerOptions options, TimeProvider time)
 {
     private const int LongestNonce = 64, MostKept = 64;
 
@@ -60,9 +60,14 @@ internal sealed class Leases(
             join entitlement in database.Entitlements on device.User equals entitlement.User
             join livePc in database.LivePcs on entitlement.LivePc equals livePc.Name
             orderby livePc.Name
-            select new EntitledLivePc(livePc.Name, livePc.Image, livePc.Channel, database.Channels
-                .Where(channel => channel.Image == livePc.Image && channel.Name == livePc.Channel).Select(channel => (int?)channel.Version).SingleOrDefault());
-        return await rows.AsNoTracking().ToListAsync(cancellationToken);
+            select livePc;
+        var answer = new List<EntitledLivePc>();
+        foreach (var livePc in await rows.AsNoTracking().ToListAsync(cancellationToken))
+        {
+            answer.Add(new EntitledLivePc(livePc.Name, livePc.Image, livePc.Channel, (await rollouts.OfferAsync(livePc.Image, livePc.Channel, deviceId, cancellationToken))?.Version));
+        }
+
+        return answer;
     }
 
     public async Task<Result<LeaseGrant>> TakeAsync(string deviceId, string untrustedName, TakeLease untrusted, CancellationToken cancellationToken)
@@ -96,24 +101,23 @@ internal sealed class Leases(
             return LeaseErrors.NotEntitled;
         }
 
-        var channel = await database.Channels.AsNoTracking().SingleOrDefaultAsync(row => row.Image == livePc.Image && row.Name == livePc.Channel, cancellationToken);
-        if (channel is null)
+        if (await rollouts.OfferAsync(livePc.Image, livePc.Channel, device.Id, cancellationToken) is not { } offered)
         {
             return LeaseErrors.ChannelEmpty(livePc.Image, livePc.Channel);
         }
 
         // A channel that was moved back was moved for a reason: a newer installed release is not leased.
-        var installed = untrusted.InstalledVersion < channel.Version ? untrusted.InstalledVersion : null;
+        var installed = untrusted.InstalledVersion < offered.Version ? untrusted.InstalledVersion : null;
         var releases = await database.Releases.AsNoTracking()
-            .Where(row => row.Image == livePc.Image && (row.Version == channel.Version || row.Version == untrusted.InstalledVersion))
+            .Where(row => row.Image == livePc.Image && (row.Version == offered.Version || row.Version == untrusted.InstalledVersion))
             .OrderByDescending(row => row.Version).ToListAsync(cancellationToken);
         if (untrusted.InstalledVersion is { } wanted && releases.All(row => row.Version != wanted))
         {
             return LeaseErrors.NoInstalledVersion;
         }
 
-        releases.RemoveAll(row => row.Version != channel.Version && row.Version != installed);
-        var stacked = await CoverLayersAsync(livePc, new ReleaseName(livePc.Image, channel.Version), kept, releases, cancellationToken);
+        releases.RemoveAll(row => row.Version != offered.Version && row.Version != installed);
+        var stacked = await CoverLayersAsync(livePc, device.Id, offered, kept, releases, cancellationToken);
         if (stacked.Failure is { } missing)
         {
             return missing;
@@ -127,7 +131,7 @@ internal sealed class Leases(
 
         var now = DateTimeOffset.FromUnixTimeSeconds(time.GetUtcNow().ToUnixTimeSeconds());
         var claims = new LeaseClaims(
-            device.Id, device.User, livePc.Name, livePc.Image, channel.Version, installed, now.ToUnixTimeSeconds(), (now + options.LeaseDuration).ToUnixTimeSeconds(),
+            device.Id, device.User, livePc.Name, livePc.Image, offered.Version, installed, now.ToUnixTimeSeconds(), (now + options.LeaseDuration).ToUnixTimeSeconds(),
             untrusted.Nonce, known.Value, livePc.LayerPolicy, stacked.Value.Layers, stacked.Value.Kept);
         var grant = await GrantAsync(device, claims, releases, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
@@ -137,12 +141,12 @@ internal sealed class Leases(
     /// <summary>Adds the releases of the application layers, and those that the device may go back to: what the LivePC has no more is not given, nor what a
     /// channel was moved back behind.</summary>
     private async Task<Result<(IReadOnlyList<ReleaseName> Layers, IReadOnlyList<ReleaseName> Kept)>> CoverLayersAsync(
-        LivePcRow livePc, ReleaseName system, IReadOnlyList<ReleaseName> untrustedKept, List<ReleaseRow> releases, CancellationToken cancellationToken)
+        LivePcRow livePc, string deviceId, ReleaseName system, IReadOnlyList<ReleaseName> untrustedKept, List<ReleaseRow> releases, CancellationToken cancellationToken)
     {
         var stack = new List<ReleaseName> { system };
         foreach (var layer in await layers.ListAsync(livePc.Name, cancellationToken))
         {
-            if (await layers.FindReleaseAsync(layer.Image, layer.Channel, cancellationToken) is not { } found)
+            if (await rollouts.OfferAsync(layer.Image, layer.Channel, deviceId, cancellationToken) is not { } found)
             {
                 return LeaseErrors.ChannelEmpty(layer.Image, layer.Channel);
             }

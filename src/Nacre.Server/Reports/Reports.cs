@@ -21,7 +21,7 @@ internal sealed class ReportRow
 }
 
 /// <summary>Takes what devices report, and shows it.</summary>
-internal sealed class Reports(NacreDatabase database, AuditTrail audit, TimeProvider time)
+internal sealed class Reports(NacreDatabase database, Rollouts rollouts, AuditTrail audit, TimeProvider time)
 {
     /// <summary>Of one device; the oldest give way. Bounds what a hostile device can make the server keep.</summary>
     private const int MostPerDevice = 200;
@@ -49,6 +49,14 @@ internal sealed class Reports(NacreDatabase database, AuditTrail audit, TimeProv
             return LeaseErrors.NotEntitled;
         }
 
+        if (untrusted.Kind == ReportKind.Started)
+        {
+            // Nothing to look into: what the roll-outs and the list of starts know is all.
+            await rollouts.NoteAsync(deviceId, untrustedLivePc, untrusted, cancellationToken);
+            await transaction.CommitAsync(cancellationToken);
+            return default(Done);
+        }
+
         if (await database.Reports.AnyAsync(row => row.DeviceId == deviceId && row.Id == untrusted.Id, cancellationToken))
         {
             return default(Done);
@@ -63,9 +71,16 @@ internal sealed class Reports(NacreDatabase database, AuditTrail audit, TimeProv
         await audit.AppendAsync(
             "device:" + deviceId, "device.report", untrustedLivePc,
             $"{JsonSerializer.Serialize(untrusted.Kind).Trim('"')}: {string.Join(", ", untrusted.Stack)}: {untrusted.Reason}", cancellationToken);
+        await rollouts.NoteAsync(deviceId, untrustedLivePc, untrusted, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         return default(Done);
     }
+
+    /// <summary>How releases did on the devices of a LivePC, or of all.</summary>
+    public async Task<IReadOnlyList<DeviceStart>> ListStartsAsync(string? untrustedLivePc, CancellationToken cancellationToken) =>
+        (await database.Starts.AsNoTracking().Where(row => untrustedLivePc == null || row.LivePc == untrustedLivePc)
+            .OrderBy(row => row.LivePc).ThenBy(row => row.DeviceId).ThenBy(row => row.Image).ThenByDescending(row => row.Version).Take(10_000).ToListAsync(cancellationToken))
+        .ConvertAll(row => new DeviceStart(row.DeviceId, row.LivePc, new ReleaseName(row.Image, row.Version), row.HealthyAt, row.FailedAt));
 
     /// <summary>The reports of a device or a LivePC, or all of them; the newest first.</summary>
     public async Task<IReadOnlyList<DeviceReport>> ListAsync(string? untrustedDevice, string? untrustedLivePc, CancellationToken cancellationToken) =>
@@ -81,10 +96,12 @@ internal static class ReportEndpoints
     {
         groups.Device.MapPost("/livepcs/{name}/reports", async (string name, SendReport body, ClaimsPrincipal caller, Reports reports, CancellationToken cancellationToken) =>
                 (await reports.TakeAsync(caller.FindFirstValue(ClaimTypes.NameIdentifier)!, name, body, cancellationToken)).ToHttp(_ => TypedResults.NoContent()))
-            .WithName("SendReport").WithSummary("Why corporate layers did not start on this device.")
+            .WithName("SendReport").WithSummary("That corporate layers started on this device, or why they did not.")
             .Produces(StatusCodes.Status204NoContent).Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotEntitled);
         groups.Administrator.MapGet("/reports", (string? device, string? livePc, Reports reports, CancellationToken cancellationToken) =>
                 reports.ListAsync(device, livePc, cancellationToken))
             .WithName("ListReports").WithSummary("What devices reported, the newest first; of one device or LivePC where that is named.");
+        groups.Administrator.MapGet("/starts", (string? livePc, Reports reports, CancellationToken cancellationToken) => reports.ListStartsAsync(livePc, cancellationToken))
+            .WithName("ListStarts").WithSummary("Which releases really started on which devices, and which did not; of one LivePC where that is named.");
     }
 }

@@ -26,6 +26,10 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
 
     public DbSet<ChannelRow> Channels => Set<ChannelRow>();
 
+    public DbSet<RolloutRow> Rollouts => Set<RolloutRow>();
+
+    public DbSet<StartRow> Starts => Set<StartRow>();
+
     public DbSet<LivePcRow> LivePcs => Set<LivePcRow>();
 
     public DbSet<LivePcLayerRow> LivePcLayers => Set<LivePcLayerRow>();
@@ -81,6 +85,21 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
         {
             entity.ToTable("Channels").HasKey(row => new { row.Image, row.Name });
             entity.HasOne<ReleaseRow>().WithMany().HasForeignKey(row => new { row.Image, row.Version }).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<RolloutRow>(entity =>
+        {
+            entity.ToTable("Rollouts").HasKey(row => new { row.Image, row.Channel });
+            entity.Property(row => row.State).HasConversion<string>();
+            entity.HasOne<ChannelRow>().WithMany().HasForeignKey(row => new { row.Image, row.Channel }).OnDelete(DeleteBehavior.Restrict);
+            entity.HasOne<ReleaseRow>().WithMany().HasForeignKey(row => new { row.Image, row.Version }).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<StartRow>(entity =>
+        {
+            entity.ToTable("Starts").HasKey(row => new { row.DeviceId, row.LivePc, row.Image, row.Version });
+            entity.HasIndex(row => new { row.Image, row.Version });
+            entity.HasOne<DeviceRow>().WithMany().HasForeignKey(row => row.DeviceId).OnDelete(DeleteBehavior.Restrict);
+            entity.HasOne<LivePcRow>().WithMany().HasForeignKey(row => row.LivePc).OnDelete(DeleteBehavior.Restrict);
+            entity.HasOne<ReleaseRow>().WithMany().HasForeignKey(row => new { row.Image, row.Version }).OnDelete(DeleteBehavior.Cascade);
         });
         modelBuilder.Entity<LivePcRow>(entity =>
         {

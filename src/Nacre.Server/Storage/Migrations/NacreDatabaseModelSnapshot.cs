@@ -407,6 +407,50 @@ namespace Nacre.Server.Storage.Migrations
                     b.ToTable("Reports", (string)null);
                 });
 
+            modelBuilder.Entity("Nacre.Server.RolloutRow", b =>
+                {
+                    b.Property<string>("Image")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Channel")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("CountedFrom")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("State")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<int>("Step")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<int>("StepHours")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("StepSince")
+                        .HasColumnType("INTEGER");
+
+                    b.PrimitiveCollection<string>("Steps")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<int>("StopAfter")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<int>("StopAtPercent")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<int>("Version")
+                        .HasColumnType("INTEGER");
+
+                    b.HasKey("Image", "Channel");
+
+                    b.HasIndex("Image", "Version");
+
+                    b.ToTable("Rollouts", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.SegmentRow", b =>
                 {
                     b.Property<string>("Name")
@@ -455,6 +499,35 @@ namespace Nacre.Server.Storage.Migrations
                     b.HasIndex("LivePc");
 
                     b.ToTable("Shares", (string)null);
+                });
+
+            modelBuilder.Entity("Nacre.Server.StartRow", b =>
+                {
+                    b.Property<string>("DeviceId")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("LivePc")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Image")
+                        .HasColumnType("TEXT");
+
+                    b.Property<int>("Version")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long?>("FailedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long?>("HealthyAt")
+                        .HasColumnType("INTEGER");
+
+                    b.HasKey("DeviceId", "LivePc", "Image", "Version");
+
+                    b.HasIndex("LivePc");
+
+                    b.HasIndex("Image", "Version");
+
+                    b.ToTable("Starts", (string)null);
                 });
 
             modelBuilder.Entity("Nacre.Server.UserRow", b =>
@@ -612,6 +685,21 @@ namespace Nacre.Server.Storage.Migrations
                         .IsRequired();
                 });
 
+            modelBuilder.Entity("Nacre.Server.RolloutRow", b =>
+                {
+                    b.HasOne("Nacre.Server.ChannelRow", null)
+                        .WithMany()
+                        .HasForeignKey("Image", "Channel")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+
+                    b.HasOne("Nacre.Server.ReleaseRow", null)
+                        .WithMany()
+                        .HasForeignKey("Image", "Version")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+                });
+
             modelBuilder.Entity("Nacre.Server.ShareRow", b =>
                 {
                     b.HasOne("Nacre.Server.DeviceRow", null)
@@ -624,6 +712,27 @@ namespace Nacre.Server.Storage.Migrations
                         .WithMany()
                         .HasForeignKey("LivePc")
                         .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+                });
+
+            modelBuilder.Entity("Nacre.Server.StartRow", b =>
+                {
+                    b.HasOne("Nacre.Server.DeviceRow", null)
+                        .WithMany()
+                        .HasForeignKey("DeviceId")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+
+                    b.HasOne("Nacre.Server.LivePcRow", null)
+                        .WithMany()
+                        .HasForeignKey("LivePc")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+
+                    b.HasOne("Nacre.Server.ReleaseRow", null)
+                        .WithMany()
+                        .HasForeignKey("Image", "Version")
+                        .OnDelete(DeleteBehavior.Cascade)
                         .IsRequired();
                 });
 #pragma warning restore 612, 618
