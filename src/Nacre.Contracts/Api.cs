@@ -222,10 +222,11 @@ public sealed record LeaseGrant(string Lease, IReadOnlyList<string> Manifests, s
 /// <param name="Policy">What the administrator decides about the layers; null (a server of before): the default's.</param>
 /// <param name="Layers">The application layers that belong on top of the system, lowest first.</param>
 /// <param name="Kept">The releases that the device asked to keep and may go on starting.</param>
+/// <param name="Origins">Base URLs of origins of segments, see <see cref="StoreOrigins"/>; null: only the server.</param>
 public sealed record LeaseClaims(
     string Sub, string User, string LivePc, string Image, int Version, int? InstalledVersion, long Iat, long Exp,
     string? Nonce = null, IReadOnlyList<LayerAnchor>? Anchors = null, LayerPolicy? Policy = null,
-    IReadOnlyList<ReleaseName>? Layers = null, IReadOnlyList<ReleaseName>? Kept = null);
+    IReadOnlyList<ReleaseName>? Layers = null, IReadOnlyList<ReleaseName>? Kept = null, IReadOnlyList<string>? Origins = null);
 
 /// <summary>The secrets of a lease.</summary>
 /// <param name="Share">32 bytes, base64: the server's part of the key that opens the user's volumes; always the same for one device and LivePC.</param>
