@@ -8,6 +8,8 @@ var root = new RootCommand("Nacre: a company's desktop in an encrypted container
     LoginCommand.Create(),
     UserCommands.Create(),
     ImageCommands.Create(),
+    StoreCommands.Create(),
+    ReplicaCommands.Create(),
     DeviceCommands.Create(),
     LivePcCommands.Create(),
     ExplainCommand.Create(),

@@ -16,7 +16,7 @@ public sealed record StoreOrigins(IReadOnlyList<string> Urls)
         : throw new ArgumentException("not the name of a segment", nameof(segment));
 
     /// <summary>Reads a base URL: http or https, no user, no query, no fragment, at most 300 characters. The result ends with a slash.</summary>
-    public static bool TryParse(string? untrustedUrl, out Uri url)
+    public static bool TryReadUrl(string? untrustedUrl, out Uri url)
     {
         url = null!;
         if (untrustedUrl is not { Length: <= LongestUrl } || !Uri.TryCreate(untrustedUrl, UriKind.Absolute, out var parsed) || parsed.Scheme is not ("http" or "https")

@@ -42,7 +42,7 @@ internal sealed class Delivery : ISegmentOrigin
 
         foreach (var url in (lease.Claims.Origins ?? []).Take(StoreOrigins.Most))
         {
-            if (StoreOrigins.TryParse(url, out var address))
+            if (StoreOrigins.TryReadUrl(url, out var address))
             {
                 origins.Add(HttpOrigin.Named(address, server, throttle, time, HttpOrigin.Patience));
             }

@@ -38,5 +38,9 @@ internal static class ImageEndpoints
                 (await images.MoveChannelAsync(image, channel, body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("MoveChannel").WithSummary("Points a channel at a release.")
             .Produces<Image>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NameInvalid, ErrorCatalogue.NotFound);
+        group.MapPut("/images/{image}/retention", async (string image, ImageRetention body, Images images, CancellationToken cancellationToken) =>
+                (await images.SetRetentionAsync(image, body, cancellationToken)).ToHttp(TypedResults.Ok))
+            .WithName("SetRetention").WithSummary("How many of an image's newest releases are kept; absent: all.")
+            .Produces<Image>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound);
     }
 }
