@@ -388,10 +388,13 @@ public class StoreTests
 
     private static async Task<StoreCheck> CheckAsync(World world)
     {
-        var parts = new List<StoreCheck>();
-        for (var part = 0; part < StoreCheck.Parts; part++)
+        // All parts, in-process: 256 requests would be most of the test's time.
+        await using var scope = world.App.Services.CreateAsyncScope();
+        var keeper = scope.ServiceProvider.GetRequiredService<StoreKeeper>();
+        var parts = new List<StoreCheck> { await world.Admin.CheckStoreAsync(0) };
+        for (var part = 1; part < StoreCheck.Parts; part++)
         {
-            parts.Add(await world.Admin.CheckStoreAsync(part));
+            parts.Add((await keeper.CheckAsync(part, default)).Value);
         }
 
         return new StoreCheck(parts.Sum(part => part.Segments), parts.Sum(part => part.Bytes), [.. parts.SelectMany(part => part.Problems)]);

@@ -200,10 +200,8 @@ internal sealed class HttpOrigin : ISegmentOrigin
 
     private static async ValueTask<Stream> ConnectAsync(SocketsHttpConnectionContext context, CancellationToken cancellationToken)
     {
-        // Where the host has a proxy, that is the end point: what it reaches is its administrator's to say.
-        var isProxy = context.InitialRequestMessage.RequestUri is not { } url || url.IdnHost != context.DnsEndPoint.Host;
-        var rule = !isProxy && context.InitialRequestMessage.Options.TryGetValue(Rule, out var found) ? found : AddressRule.Any;
-        var addresses = await Dns.GetHostAddressesAsync(context.DnsEndPoint.Host, cancellationToken).ConfigureAwait(false);
+        var rule = IsProxy(context) || !context.InitialRequestMessage.Options.TryGetValue(Rule, out var found) ? AddressRule.Any : found;
+        var addresses = await Dns.GetHostAddressesAsync(context.DnsEndPoint.Host.Trim('[', ']'), cancellationToken).ConfigureAwait(false);
 
         // The addresses that were judged are those that are connected to: a name that changes its mind in between gains nothing.
         var allowed = addresses.Where(address => Permits(rule, address)).ToArray();
@@ -224,6 +222,11 @@ internal sealed class HttpOrigin : ISegmentOrigin
             throw;
         }
     }
+
+    /// <summary>Whether the connection goes to the proxy that this computer is set to: what that reaches is its administrator's to say.</summary>
+    private static bool IsProxy(SocketsHttpConnectionContext context) =>
+        context.InitialRequestMessage.RequestUri is { } url && !HttpClient.DefaultProxy.IsBypassed(url) && HttpClient.DefaultProxy.GetProxy(url) is { } proxy
+        && proxy.Port == context.DnsEndPoint.Port && proxy.IdnHost == context.DnsEndPoint.Host;
 
     /// <summary>Whether a connection to an address is allowed by a rule.</summary>
     internal static bool Permits(AddressRule rule, IPAddress address)

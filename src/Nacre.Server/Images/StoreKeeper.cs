@@ -93,7 +93,8 @@ internal sealed class StoreKeeper(NacreDatabase database, ISegmentStore store, S
 
     private static string Digits(int part) => part.ToString("x2", CultureInfo.InvariantCulture);
 
-    private IQueryable<SegmentRow> InPart(string digits) => database.Segments.AsNoTracking().Where(row => row.Name.StartsWith(digits)).OrderBy(row => row.Name);
+    private IQueryable<SegmentRow> InPart(string digits) => database.Segments.AsNoTracking()
+        .Where(row => string.Compare(row.Name, digits) >= 0 && string.Compare(row.Name, digits + "g") < 0).OrderBy(row => row.Name);
 
     /// <summary>Takes away the releases that nobody keeps: not among the newest of their image, on no channel, and on no device that is not revoked.</summary>
     private async Task<IReadOnlyList<ReleaseName>> RetireAsync(bool dryRun, CancellationToken cancellationToken)
@@ -193,6 +194,11 @@ internal sealed class StoreKeeper(NacreDatabase database, ISegmentStore store, S
         await foreach (var one in store.ListAsync(digits, cancellationToken))
         {
             stored.Add(one);
+        }
+
+        if (stored.Count == 0)
+        {
+            yield break;
         }
 
         // The rows after the bytes: an upload writes its bytes first.
