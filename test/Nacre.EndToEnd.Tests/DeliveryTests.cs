@@ -26,7 +26,7 @@ public sealed class DeliveryTests
         await File.WriteAllTextAsync(organisation["token"], (await admin.RunAsync("replica", "token")).Line, TestContext.Current.CancellationToken);
         var replica = new Shell();
         string[] sync = ["replica", "sync", organisation["replica"], "--server", organisation.Url, "--token-file", organisation["token"]];
-        Assert.Contains("desktop/1", (await replica.RunAsync(sync)).Output, StringComparison.Ordinal);
+        Assert.Contains("desktop 1", (await replica.RunAsync(sync)).Output, StringComparison.Ordinal);
         Assert.Contains("0 B were fetched", (await replica.RunAsync(sync)).Output, StringComparison.Ordinal);
         await File.WriteAllTextAsync(organisation["wrong"], "wrong", TestContext.Current.CancellationToken);
         await replica.FailAsync(ErrorCatalogue.Unauthenticated, "replica", "sync", organisation["replica"], "--server", organisation.Url, "--token-file", organisation["wrong"]);
@@ -36,7 +36,7 @@ public sealed class DeliveryTests
         Directory.Move(segments, organisation["away"]);
         Directory.CreateDirectory(segments);
         var checkedStore = await admin.FailAsync(ErrorCatalogue.StoreDamaged, "store", "check");
-        Assert.Contains("missing, needed by desktop/1", checkedStore.Output, StringComparison.Ordinal);
+        Assert.Contains("missing, needed by desktop 1", checkedStore.Output, StringComparison.Ordinal);
 
         var port = FreePort();
         using (var serving = replica.Start("replica", "serve", organisation["replica"], "--listen", $"http://127.0.0.1:{port}"))
@@ -90,7 +90,7 @@ public sealed class DeliveryTests
         Assert.Contains("0 segments", (await admin.RunAsync("store", "clean")).Output, StringComparison.Ordinal);
         Assert.Equal(2, JsonDocument.Parse((await admin.RunAsync("image", "list", "--json")).Output).RootElement.GetArrayLength());
         await device.RunAsync("livepc", "update", "office");
-        Assert.Contains("desktop/2", (await replica.RunAsync(sync)).Output, StringComparison.Ordinal);
+        Assert.Contains("desktop 2", (await replica.RunAsync(sync)).Output, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -147,11 +147,14 @@ public sealed class DeliveryTests
         }
     }
 
-    /// <summary>Makes a golden image of a disk of noise.</summary>
+    /// <summary>Makes a golden image of a disk of noise with an empty partition table.</summary>
     private static async Task<long> ImportAsync(Organisation organisation, string name)
     {
         const int Size = 24 * 1024 * 1024;
-        await File.WriteAllBytesAsync(organisation[name + ".raw"], RandomNumberGenerator.GetBytes(Size), TestContext.Current.CancellationToken);
+        var disk = RandomNumberGenerator.GetBytes(Size);
+        disk.AsSpan(0, 4096).Clear();
+        (disk[510], disk[511]) = (0x55, 0xAA);
+        await File.WriteAllBytesAsync(organisation[name + ".raw"], disk, TestContext.Current.CancellationToken);
         await organisation.Administrator.RunAsync("image", "import", organisation[name + ".raw"], "--format", "raw", "--name", "desktop", "--output", organisation[name]);
         return 2 * Size;
     }

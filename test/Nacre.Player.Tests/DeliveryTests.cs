@@ -30,6 +30,7 @@ public sealed class DeliveryTests : IDisposable
     public void Dispose() => folder.Dispose();
 
     [Fact]
+    [Spec("REL-044")]
     public async Task A_release_comes_from_the_first_origin_which_is_told_a_name_and_a_range_and_nothing_else()
     {
         await using var origin = await FaultyOrigin.StartAsync(segments);
@@ -200,6 +201,7 @@ public sealed class DeliveryTests : IDisposable
     }
 
     [Fact]
+    [Spec("REL-042")]
     public async Task Endless_data_is_read_no_further_than_it_was_asked_for()
     {
         // A raw socket: what its writes take was really taken by the peer, but for what the system buffers.
