@@ -13,6 +13,9 @@ public abstract record Credential
     /// <summary>The administrator.</summary>
     public static Credential Administrator(string token) => new AdministratorToken(token);
 
+    /// <summary>One of the organisation's replicas.</summary>
+    public static Credential Replica(string token) => new ReplicaToken(token);
+
     /// <summary>An enrolled device. The key stays the caller's to dispose.</summary>
     public static Credential Device(string id, DeviceKey key) => new EnrolledDeviceKey(id, key);
 
@@ -24,6 +27,11 @@ public abstract record Credential
     internal sealed record AdministratorToken(string Token) : Credential
     {
         public override string ToString() => "Administrator { Token = *** }";
+    }
+
+    internal sealed record ReplicaToken(string Token) : Credential
+    {
+        public override string ToString() => "Replica { Token = *** }";
     }
 
     internal sealed record EnrolledDeviceKey(string Id, DeviceKey Key) : Credential

@@ -120,6 +120,37 @@ public sealed partial class NacreClient : IDisposable
     public Task<IReadOnlyList<DeviceStart>> ListStartsAsync(string livePc, CancellationToken cancellationToken = default) =>
         transport.GetAsync<IReadOnlyList<DeviceStart>>($"v1/starts?livePc={Escape(livePc)}", cancellationToken);
 
+    /// <summary>Says how many of an image's newest releases are kept.</summary>
+    /// <param name="image">The image.</param>
+    /// <param name="keep">How many; null: all.</param>
+    /// <param name="cancellationToken">Ends it.</param>
+    public Task<Image> SetRetentionAsync(string image, int? keep, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<Image>(HttpMethod.Put, $"v1/images/{Escape(image)}/retention", new ImageRetention(keep), cancellationToken);
+
+    /// <summary>Where devices may fetch segments besides the server.</summary>
+    public Task<StoreOrigins> GetOriginsAsync(CancellationToken cancellationToken = default) => transport.GetAsync<StoreOrigins>("v1/origins", cancellationToken);
+
+    /// <summary>Sets where devices may fetch segments besides the server.</summary>
+    public Task<StoreOrigins> PutOriginsAsync(StoreOrigins origins, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<StoreOrigins>(HttpMethod.Put, "v1/origins", origins, cancellationToken);
+
+    /// <summary>Removes what nobody needs from the store, or says what would go.</summary>
+    public Task<StoreCleaned> CleanStoreAsync(bool dryRun, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<StoreCleaned>(HttpMethod.Post, "v1/store/clean", new CleanStore(dryRun), cancellationToken);
+
+    /// <summary>Has the server read and verify one part of the store.</summary>
+    /// <param name="part">0 to 255.</param>
+    /// <param name="cancellationToken">Ends it.</param>
+    public Task<StoreCheck> CheckStoreAsync(int part, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<StoreCheck>(HttpMethod.Post, string.Create(CultureInfo.InvariantCulture, $"v1/store/check/{part}"), null, cancellationToken);
+
+    /// <summary>Makes the token of the organisation's replicas; an earlier one is void.</summary>
+    public Task<CreatedReplicaToken> CreateReplicaTokenAsync(CancellationToken cancellationToken = default) =>
+        transport.SendAsync<CreatedReplicaToken>(HttpMethod.Post, "v1/replica-token", null, cancellationToken);
+
+    /// <summary>What there is to mirror. Nothing of it is verified here.</summary>
+    public Task<ReplicaPlan> GetReplicaPlanAsync(CancellationToken cancellationToken = default) => transport.GetAsync<ReplicaPlan>("v1/replica/releases", cancellationToken);
+
     /// <summary>Creates a LivePC.</summary>
     public Task<LivePc> CreateLivePcAsync(CreateLivePc livePc, CancellationToken cancellationToken = default) =>
         transport.SendAsync<LivePc>(HttpMethod.Post, "v1/livepcs", livePc, cancellationToken);

@@ -58,6 +58,7 @@ internal sealed class Transport : IDisposable
         var token = credential switch
         {
             Credential.AdministratorToken administrator => administrator.Token,
+            Credential.ReplicaToken replica => replica.Token,
             Credential.EnrolledDeviceKey device => device.Key.SignToken(device.Id, request.Method.Method, request.RequestUri!.PathAndQuery, body, time.GetUtcNow()),
             _ => null,
         };

@@ -1,3 +1,5 @@
+using System.Text.Json.Serialization;
+
 namespace Nacre.Contracts;
 
 // The bodies of the REST API, version 1. docs/architecture.md and /openapi/v1.json describe the paths.
@@ -99,7 +101,78 @@ public sealed record Release(string Image, int Version, DateTimeOffset Published
 /// <param name="LatestVersion">The newest release's version, 0 before the first.</param>
 /// <param name="Channels">Channel name to version.</param>
 /// <param name="Kind">What it is.</param>
-public sealed record Image(string Name, int LatestVersion, IReadOnlyDictionary<string, int> Channels, ImageKind Kind = ImageKind.System);
+/// <param name="Keep">How many of its newest releases are kept; null: all.</param>
+public sealed record Image(string Name, int LatestVersion, IReadOnlyDictionary<string, int> Channels, ImageKind Kind = ImageKind.System, int? Keep = null);
+
+/// <summary>How many of an image's newest releases are kept. One on a channel, or that a device has, stays beyond that.</summary>
+/// <param name="Keep">1 to 1000; null: all.</param>
+public sealed record ImageRetention(int? Keep)
+{
+    /// <summary>The largest number.</summary>
+    public const int Most = 1000;
+}
+
+/// <summary>Cleans the store.</summary>
+/// <param name="DryRun">Whether it is only said what would go.</param>
+public sealed record CleanStore(bool DryRun = false);
+
+/// <summary>What went, or would go.</summary>
+/// <param name="Releases">Releases outside their image's retention.</param>
+/// <param name="Segments">Segments that nothing refers to, and nobody needed during the grace period.</param>
+/// <param name="Bytes">Bytes of those segments.</param>
+public sealed record StoreCleaned(IReadOnlyList<ReleaseName> Releases, int Segments, long Bytes);
+
+/// <summary>What is wrong with something in the store.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<StoreProblemKind>))]
+public enum StoreProblemKind
+{
+    /// <summary>A segment is not there.</summary>
+    [JsonStringEnumMemberName("missing")]
+    Missing,
+
+    /// <summary>A segment has another length or hash than it should.</summary>
+    [JsonStringEnumMemberName("damaged")]
+    Damaged,
+
+    /// <summary>Bytes of which the server knows nothing: left by an upload that a crash ended, or by somebody else. Cleaning removes them after the grace period.</summary>
+    [JsonStringEnumMemberName("orphan")]
+    Orphan,
+}
+
+/// <summary>Something that a check found.</summary>
+/// <param name="Segment">The segment's name.</param>
+/// <param name="Kind">What is wrong.</param>
+/// <param name="Sha256">What its bytes should have, hexadecimal; null of an orphan.</param>
+/// <param name="Releases">The releases that need it.</param>
+public sealed record StoreProblem(string Segment, StoreProblemKind Kind, string? Sha256, IReadOnlyList<ReleaseName> Releases);
+
+/// <summary>A 256th of the store, checked: every segment whose name begins with two given digits was read and compared with its hash.</summary>
+/// <param name="Segments">Segments that were checked.</param>
+/// <param name="Bytes">Bytes that were read.</param>
+/// <param name="Problems">What was found.</param>
+public sealed record StoreCheck(int Segments, long Bytes, IReadOnlyList<StoreProblem> Problems)
+{
+    /// <summary>How many parts there are.</summary>
+    public const int Parts = 256;
+}
+
+/// <summary>What a replica mirrors.</summary>
+/// <param name="Releases">Which releases, and their segments.</param>
+public sealed record ReplicaPlan(IReadOnlyList<ReplicaRelease> Releases);
+
+/// <summary>A release as a replica knows it: nothing of it can be read with this.</summary>
+/// <param name="Release">Which one.</param>
+/// <param name="Channels">The channels that point at it.</param>
+/// <param name="Segments">All its segments, the index among them.</param>
+public sealed record ReplicaRelease(ReleaseName Release, IReadOnlyList<string> Channels, IReadOnlyList<SegmentReference> Segments);
+
+/// <summary>A new token for replicas; the one before is worth nothing from now on.</summary>
+/// <param name="Token">The token.</param>
+public sealed record CreatedReplicaToken(string Token)
+{
+    /// <summary>Without the secret.</summary>
+    public override string ToString() => $"{nameof(CreatedReplicaToken)} {{ Token = *** }}";
+}
 
 /// <summary>Points a channel at a release.</summary>
 /// <param name="Version">The release's version.</param>
@@ -226,10 +299,11 @@ public sealed record LeaseGrant(string Lease, IReadOnlyList<string> Manifests, s
 /// <param name="Policy">What the administrator decides about the layers; null (a server of before): the default's.</param>
 /// <param name="Layers">The application layers that belong on top of the system, lowest first.</param>
 /// <param name="Kept">The releases that the device asked to keep and may go on starting.</param>
+/// <param name="Origins">Base URLs of origins of segments, see <see cref="StoreOrigins"/>; null: only the server.</param>
 public sealed record LeaseClaims(
     string Sub, string User, string LivePc, string Image, int Version, int? InstalledVersion, long Iat, long Exp,
     string? Nonce = null, IReadOnlyList<LayerAnchor>? Anchors = null, LayerPolicy? Policy = null,
-    IReadOnlyList<ReleaseName>? Layers = null, IReadOnlyList<ReleaseName>? Kept = null);
+    IReadOnlyList<ReleaseName>? Layers = null, IReadOnlyList<ReleaseName>? Kept = null, IReadOnlyList<string>? Origins = null);
 
 /// <summary>The secrets of a lease.</summary>
 /// <param name="Share">32 bytes, base64: the server's part of the key that opens the user's volumes; always the same for one device and LivePC.</param>

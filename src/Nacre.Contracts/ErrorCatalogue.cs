@@ -98,6 +98,8 @@ public static class ErrorCatalogue
     public static readonly ErrorKind DigestMismatch = new("E_DIGEST_MISMATCH", 400, ExitCode.NotAuthentic, "send it again: it was changed on the way");
     /// <summary>More bytes than the limit allows.</summary>
     public static readonly ErrorKind TooLarge = new("E_TOO_LARGE", 413, ExitCode.Refused, "see the limits in docs/operations.md");
+    /// <summary>The store lacks segments that releases need, or has damaged ones.</summary>
+    public static readonly ErrorKind StoreDamaged = new("E_STORE_DAMAGED", 500, ExitCode.NotAuthentic, "'nacre store check --repair FOLDER' puts back what a replica or a backup has; what none has is gone: publish the image again and move its channels");
     /// <summary>A channel has no release yet.</summary>
     public static readonly ErrorKind ChannelEmpty = new("E_CHANNEL_EMPTY", 409, ExitCode.State, "the administrator publishes one: 'nacre image publish FOLDER --channel CHANNEL'");
 

@@ -136,6 +136,13 @@ public sealed partial record LayerPolicy
         init => field = Within(value, 0, 10, "updatePostponements");
     } = 3;
 
+    /// <summary>How many bytes a second the LivePC downloads at most, 10000 to 2000000000; 0: as many as there are. What a guest waits for is counted and not slowed.</summary>
+    public int DownloadBytesPerSecond
+    {
+        get;
+        init => field = value == 0 ? 0 : Within(value, 10_000, 2_000_000_000, "downloadBytesPerSecond");
+    }
+
     /// <summary>Reads a policy as an administrator writes it; what is left out is the default's.</summary>
     /// <exception cref="NacreException">RequestInvalid: no policy, a key that is none, or a value out of its bounds.</exception>
     public static LayerPolicy Parse(ReadOnlySpan<byte> untrustedJson)

@@ -20,4 +20,7 @@ internal static partial class Log
 
     [LoggerMessage(3001, LogLevel.Warning, "Expired enrolment codes could not be cleared")]
     public static partial void CodesNotCleared(this ILogger logger, Exception exception);
+
+    [LoggerMessage(4001, LogLevel.Warning, "The store could not be cleaned; the next hour tries again")]
+    public static partial void StoreNotCleaned(this ILogger logger, Exception exception);
 }

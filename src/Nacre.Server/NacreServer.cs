@@ -94,14 +94,15 @@ public static class NacreServer
             .AddScheme<AuthenticationSchemeOptions, NacreAuthenticationHandler>(NacreAuthenticationHandler.SchemeName, null);
         services.AddAuthorizationBuilder()
             .AddPolicy(Roles.Administrator, policy => policy.RequireRole(Roles.Administrator))
-            .AddPolicy(Roles.Device, policy => policy.RequireRole(Roles.Device));
+            .AddPolicy(Roles.Device, policy => policy.RequireRole(Roles.Device))
+            .AddPolicy(Roles.Replica, policy => policy.RequireRole(Roles.Replica));
         services.AddDbContext<NacreDatabase>(database => database.UseSqlite(ConnectionString(directory)));
-        services.AddSingleton<SecretBox>().AddSingleton<LeaseSigner>().AddSingleton<AdministratorToken>().AddSingleton<FolderSegmentStore>();
-        services.AddSingleton<ISegmentStore>(provider => provider.GetRequiredService<FolderSegmentStore>());
+        services.AddSingleton<SecretBox>().AddSingleton<LeaseSigner>().AddSingleton<AdministratorToken>().AddSingleton<ReplicaToken>();
+        services.AddSingleton<ISegmentStore>(options.S3 is null ? new FolderSegmentStore(directory) : new S3SegmentStore(options.S3, directory));
         services.AddScoped<AuditTrail>().AddScoped<Users>().AddScoped<Devices>().AddScoped<DeviceAuthenticator>().AddScoped<Enrolment>()
             .AddScoped<SigningKey>().AddScoped<Segments>().AddScoped<Images>().AddScoped<LivePcs>().AddScoped<Layers>().AddScoped<Rollouts>().AddScoped<Reports>().AddScoped<Anchors>()
-            .AddScoped<Leases>().AddScoped<Orders>();
-        services.AddHostedService<Startup>().AddHostedService<CodeSweeper>();
+            .AddScoped<Leases>().AddScoped<Orders>().AddScoped<StoreKeeper>().AddScoped<Origins>();
+        services.AddHostedService<Startup>().AddHostedService<CodeSweeper>().AddHostedService<StoreSweeper>();
     }
 
     private static void Map(WebApplication app, ServerOptions options)
@@ -125,6 +126,7 @@ public static class NacreServer
         OrderEndpoints.Map(groups);
         ReportEndpoints.Map(groups);
         AuditEndpoints.Map(groups);
+        StoreEndpoints.Map(groups);
         app.MapOpenApi("/openapi/{documentName}.json").AllowAnonymous();
     }
 

@@ -20,6 +20,13 @@ public sealed record ServerOptions
     /// <summary>The largest segment in bytes. 32 MiB bounds what one upload can hold and what a device must keep in memory.</summary>
     public long MaxSegmentBytes { get; init; } = 32 * 1024 * 1024;
 
+    /// <summary>How long a segment stays that no release refers to, from when a publisher last sent it, was told that it is there, or its last release went. A day: longer
+    /// than a publication takes.</summary>
+    public TimeSpan SegmentGrace { get; init; } = TimeSpan.FromDays(1);
+
+    /// <summary>The bucket that keeps the segments; null: the data directory does.</summary>
+    public S3Options? S3 { get; init; }
+
     internal void Check()
     {
         if (string.IsNullOrWhiteSpace(DataDirectory))
@@ -42,9 +49,51 @@ public sealed record ServerOptions
             throw new NacreException(ErrorCatalogue.UsageInvalid, "a lease must last between a minute and a year");
         }
 
+        if (SegmentGrace < TimeSpan.FromMinutes(1) || SegmentGrace > TimeSpan.FromDays(365))
+        {
+            throw new NacreException(ErrorCatalogue.UsageInvalid, "the grace period of segments must last between a minute and a year");
+        }
+
+        S3?.Check();
         if (MaxSegmentBytes is < 1 or > 1L << 30)
         {
             throw new NacreException(ErrorCatalogue.UsageInvalid, "the largest segment must be between 1 byte and 1 GiB");
+        }
+    }
+}
+
+/// <summary>A bucket of an S3-compatible service.</summary>
+public sealed record S3Options
+{
+    /// <summary>The bucket's address in path style: <c>https://s3.example.com/BUCKET</c>.</summary>
+    public required Uri Bucket { get; init; }
+
+    /// <summary>The service's region; most that are not Amazon's take any.</summary>
+    public string Region { get; init; } = "us-east-1";
+
+    /// <summary>Who asks.</summary>
+    public required string AccessKey { get; init; }
+
+    /// <summary>What proves it.</summary>
+    public required string SecretKey { get; init; }
+
+    /// <summary>Without the secret.</summary>
+    public override string ToString() => $"{Bucket}";
+
+    internal string Service => Bucket.GetLeftPart(UriPartial.Authority);
+
+    internal string Name => Bucket.AbsolutePath.Trim('/');
+
+    internal void Check()
+    {
+        if (!Bucket.IsAbsoluteUri || Bucket.Scheme is not ("http" or "https") || Bucket.Query.Length > 0 || Bucket.UserInfo.Length > 0 || Name.Length == 0 || Name.Contains('/', StringComparison.Ordinal))
+        {
+            throw new NacreException(ErrorCatalogue.UsageInvalid, $"'{Bucket}' is not the address of a bucket: it must look like https://s3.example.com/BUCKET");
+        }
+
+        if (string.IsNullOrWhiteSpace(Region) || string.IsNullOrEmpty(AccessKey) || string.IsNullOrEmpty(SecretKey))
+        {
+            throw new NacreException(ErrorCatalogue.UsageInvalid, "a bucket needs a region, an access key and a secret key (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment)");
         }
     }
 }

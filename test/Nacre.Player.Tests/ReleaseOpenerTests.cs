@@ -52,9 +52,10 @@ public sealed class ReleaseOpenerTests : IDisposable
 
     private sealed class IndexOrigin(byte[] index) : ISegmentOrigin
     {
-        public ValueTask ReadAsync(string segment, long offset, Memory<byte> destination, CancellationToken cancellationToken)
+        public ValueTask ReadAsync(SegmentRange range, CancellationToken cancellationToken)
         {
-            index.AsMemory((int)offset, destination.Length).CopyTo(destination);
+            index.AsMemory((int)range.Offset, range.Missing.Length).CopyTo(range.Missing);
+            range.Advance(range.Missing.Length);
             return ValueTask.CompletedTask;
         }
     }

@@ -20,7 +20,7 @@ public class EndpointTests
         from method in endpoint.Metadata.GetMetadata<IHttpMethodMetadata>()!.HttpMethods
         select (method, "/" + endpoint.RoutePattern.RawText!.TrimStart('/'), endpoint);
 
-    private static string Path(string pattern) => pattern.Replace("{version:int}", "1", StringComparison.Ordinal)
+    private static string Path(string pattern) => pattern.Replace("{version:int}", "1", StringComparison.Ordinal).Replace("{part:int}", "1", StringComparison.Ordinal)
         .Replace("{documentName}", "v1", StringComparison.Ordinal).Replace("{", "", StringComparison.Ordinal).Replace("}", "", StringComparison.Ordinal);
 
     private static StringContent? Body(string method, string pattern) => method is "GET" or "DELETE" ? null
@@ -31,13 +31,13 @@ public class EndpointTests
     {
         await using var world = await StartAsync();
         var endpoints = Endpoints(world).ToList();
-        Assert.Equal(42, endpoints.Count);
+        Assert.Equal(49, endpoints.Count);
         foreach (var (method, pattern, endpoint) in endpoints)
         {
             var isPublic = Public.Contains($"{method} {pattern}");
             Assert.Equal(isPublic, endpoint.Metadata.GetMetadata<IAllowAnonymous>() is not null);
             var rules = endpoint.Metadata.GetOrderedMetadata<IAuthorizeData>();
-            var wanted = pattern.StartsWith("/v1/device/", StringComparison.Ordinal) ? "device" : "administrator";
+            var wanted = pattern.StartsWith("/v1/device/", StringComparison.Ordinal) ? "device" : pattern.StartsWith("/v1/replica/", StringComparison.Ordinal) ? "replica" : "administrator";
             Assert.Equal(isPublic ? [] : [wanted], rules.Select(rule => rule.Policy!));
         }
 
@@ -49,6 +49,7 @@ public class EndpointTests
     {
         await using var world = await StartAsync();
         var (device, key, _) = await world.EnrolAsync();
+        var replica = (await world.Admin.CreateReplicaTokenAsync()).Token;
         var before = (await world.Admin.GetAuditAsync()).Entries.Count;
         var guarded = Endpoints(world).Where(one => !Public.Contains($"{one.Method} {one.Pattern}")).ToList();
         Assert.NotEmpty(guarded);
@@ -63,6 +64,10 @@ public class EndpointTests
             var other = await world.SendAsync(method, path, token, Body(method, pattern));
             Assert.True(other.StatusCode == HttpStatusCode.Forbidden, $"{method} {path}: {other.StatusCode}");
             await ProblemAsync(other, ErrorCatalogue.Forbidden);
+            if (!pattern.StartsWith("/v1/replica/", StringComparison.Ordinal))
+            {
+                await ProblemAsync(await world.SendAsync(method, path, replica, Body(method, pattern)), ErrorCatalogue.Forbidden);
+            }
         }
 
         Assert.Equal(before, (await world.Admin.GetAuditAsync()).Entries.Count);

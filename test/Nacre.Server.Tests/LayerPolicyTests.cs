@@ -21,6 +21,8 @@ public class LayerPolicyTests
     [Theory]
     [InlineData("""{"snapshotEveryHours":-1}""", "snapshotEveryHours")]
     [InlineData("""{"keepSnapshots":0}""", "keepSnapshots")]
+    [InlineData("""{"downloadBytesPerSecond":9999}""", "downloadBytesPerSecond")]
+    [InlineData("""{"downloadBytesPerSecond":-1}""", "downloadBytesPerSecond")]
     [InlineData("""{"keepDays":3651}""", "keepDays")]
     [InlineData("""{"undoDays":-1}""", "undoDays")]
     [InlineData("""{"healthMinutes":0}""", "healthMinutes")]

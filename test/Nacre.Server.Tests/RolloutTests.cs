@@ -119,6 +119,18 @@ public class RolloutTests
     }
 
     [Fact]
+    public async Task A_release_that_is_rolled_out_does_not_go_by_its_image_s_retention()
+    {
+        await using var world = await ReadyAsync();
+        await world.PublishAsync(3, channel: null);
+        await world.Admin.SetRetentionAsync("debian", 1);
+        await world.Admin.StartRolloutAsync("debian", "stable", new StartRollout(2));
+        Assert.Empty((await world.Admin.CleanStoreAsync(dryRun: false)).Releases);
+        await world.Admin.ChangeRolloutAsync("debian", "stable", RolloutAction.Withdraw);
+        Assert.Equal([new ReleaseName("debian", 2)], (await world.Admin.CleanStoreAsync(dryRun: false)).Releases);
+    }
+
+    [Fact]
     public async Task What_makes_no_sense_is_refused()
     {
         await using var world = await ReadyAsync();

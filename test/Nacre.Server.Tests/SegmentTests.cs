@@ -285,6 +285,12 @@ public class SegmentTests
     {
         protected abstract Exception Reason { get; }
 
+        public ValueTask PrepareAsync(CancellationToken cancellationToken) => ValueTask.CompletedTask;
+
+        public IAsyncEnumerable<StoredSegment> ListAsync(string firstDigits, CancellationToken cancellationToken) => AsyncEnumerable.Empty<StoredSegment>();
+
+        public ValueTask DeleteAsync(string name, CancellationToken cancellationToken) => ValueTask.FromException(Reason);
+
         public ValueTask<long?> FindLengthAsync(string name, CancellationToken cancellationToken) => ValueTask.FromResult<long?>(null);
 
         public ValueTask<Stream?> OpenAsync(string name, CancellationToken cancellationToken) => ValueTask.FromResult<Stream?>(null);

@@ -103,6 +103,9 @@ internal sealed class World : IAsyncDisposable
         return Describe(name, bytes);
     }
 
+    /// <summary>The file of a segment in the store.</summary>
+    public string FileOf(string segment) => Path.Combine(Data, "segments", segment[..2], segment);
+
     public async Task<ReleaseManifest> ManifestAsync(int version = 1, string image = "debian") =>
         new(1, image, version, 1_700_000_000, "quiet", 4096, await UploadAsync(), [await UploadAsync(), await UploadAsync()]);
 

@@ -12,7 +12,7 @@ namespace Nacre.Cli.Commands;
 /// <summary><c>nacre image</c>: build golden images, publish releases, move channels.</summary>
 internal static class ImageCommands
 {
-    public static Command Create() => new("image", "Golden images: build, import, publish, list (administrators)") { Build(), Import(), Publish(), List(), Channel() };
+    public static Command Create() => new("image", "Golden images: build, import, publish, list (administrators)") { Build(), Import(), Publish(), List(), Channel(), Retention() };
 
     private static Command Build()
     {
@@ -179,6 +179,32 @@ internal static class ImageCommands
                 release.Image, $"{release.Version}", release.PublishedAt.ToString("yyyy-MM-dd HH:mm", System.Globalization.CultureInfo.InvariantCulture),
                 Terminal.Bytes(release.Size), Terminal.Bytes(release.StoredSize), string.Join(", ", release.Channels),
             })));
+        });
+        return command;
+    }
+
+    private static Command Retention()
+    {
+        var image = new Argument<string>("IMAGE") { Description = "The golden image" };
+        var keep = new Option<int?>("--keep") { Description = "Keep this many of its newest releases, and those on a channel or on a device" };
+        var all = new Option<bool>("--all") { Description = "Keep all of its releases (as delivered)" };
+        var command = new Command("retention", "Say how many of an image's releases are kept; the others go within the hour, or with 'nacre store clean'. Without an option: show it") { image, keep, all };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            using var client = Administration.Connect();
+            if (parsed.GetValue(keep) is not null && parsed.GetValue(all))
+            {
+                throw new NacreException(ErrorCatalogue.UsageInvalid, "either --keep or --all");
+            }
+
+            var name = parsed.GetValue(image)!;
+            var now = parsed.GetValue(keep) is not null || parsed.GetValue(all)
+                ? await client.SetRetentionAsync(name, parsed.GetValue(keep), cancellationToken)
+                : (await client.ListImagesAsync(cancellationToken)).FirstOrDefault(one => one.Name == name)
+                    ?? throw new NacreException(ErrorCatalogue.NotFound, $"there is no image '{name}'");
+            Terminal.Result(now, () => Terminal.Line(now.Keep is { } count
+                ? $"{now.Name}: the newest {count} releases are kept, and those on a channel or on a device"
+                : $"{now.Name}: all releases are kept"));
         });
         return command;
     }

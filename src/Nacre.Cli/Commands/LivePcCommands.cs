@@ -226,7 +226,8 @@ internal static class LivePcCommands
     private static Command Update()
     {
         var retry = new Option<bool>("--retry") { Description = "Take corporate layers again that were set aside (E_SET_ASIDE)" };
-        var command = new Command("update", "Download the release and the application layers on offer; they start at the next start, under the user's layers, on trial") { Name, retry, UserPackages };
+        var from = new Option<string?>("--from") { Description = "A folder that 'nacre replica sync' made, such as one on a USB stick: what it has is not downloaded, and the server need not be reached for what the lease covers already" };
+        var command = new Command("update", "Download the release and the application layers on offer; they start at the next start, under the user's layers, on trial") { Name, retry, from, UserPackages };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var name = parsed.GetValue(Name)!;
@@ -246,6 +247,7 @@ internal static class LivePcCommands
                 new Reporter<long>(fetched => report(total == 0 ? 1 : (double)fetched / total, $"{Terminal.Bytes(fetched)} of {Terminal.Bytes(total)}")),
                 parsed.GetValue(retry),
                 isToStart: true,
+                Folder(parsed.GetValue(from)),
                 cancellationToken));
             Terminal.Result(result, () =>
             {
@@ -265,6 +267,10 @@ internal static class LivePcCommands
         });
         return command;
     }
+
+    private static string? Folder(string? name) => name is null || Directory.Exists(name)
+        ? name is null ? null : Path.GetFullPath(name)
+        : throw new NacreException(ErrorCatalogue.FileAccess, $"there is no folder '{name}'");
 
     private static Command Contact()
     {

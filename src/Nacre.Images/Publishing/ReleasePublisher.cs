@@ -30,6 +30,7 @@ public sealed class ReleasePublisher
     private const int SegmentTarget = 8 * 1024 * 1024;
     private const int BatchBytes = 16 * 1024 * 1024;
     private const int CompressionLevel = 9;
+    private const int MostNames = 10_000;
 
     /// <summary>The longest hole that is one entry of the index: 1 GiB.</summary>
     private const int MaxHoleBlocks = 1 << 18;
@@ -113,6 +114,15 @@ public sealed class ReleasePublisher
         foreach (var segment in manifests.SelectMany(manifest => manifest.Segments))
         {
             stored.TryAdd(segment.Name, segment);
+        }
+
+        // The store holds what it is asked about for as long as a publication takes; what it has lost is made again.
+        foreach (var names in stored.Keys.Chunk(MostNames))
+        {
+            foreach (var lost in await store.FindMissingSegmentsAsync(names, cancellationToken).ConfigureAwait(false))
+            {
+                stored.Remove(lost);
+            }
         }
 
         foreach (var segment in stored.Values)

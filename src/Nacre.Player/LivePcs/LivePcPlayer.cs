@@ -223,25 +223,31 @@ public sealed partial class LivePcPlayer
     /// <param name="progress">Bytes that are still missing.</param>
     /// <param name="retry">Whether corporate layers that were set aside are taken again.</param>
     /// <param name="isToStart">Whether they start at the next start; else they are only downloaded.</param>
+
+    /// <param name="from">A folder of segments (<c>nacre replica sync</c>) that is asked before the network; with it, a kept lease does where the server can't be reached. Null: none.</param>
     /// <param name="cancellationToken">Stops; what was downloaded stays.</param>
     /// <returns>What was done; null where the corporate layers on offer are installed and complete already.</returns>
     /// <exception cref="NacreException">UserPackagesInTheWay: nothing was downloaded, nothing changes. StackSetAside, ServerUnreachable, and whatever keeps a release from being opened.</exception>
     public async Task<UpdateResult?> UpdateAsync(
-        string name, UserPackageChoice userPackages, Action<UpdateResult> planned, IProgress<long> progress, bool retry, bool isToStart, CancellationToken cancellationToken)
+        string name, UserPackageChoice userPackages, Action<UpdateResult> planned, IProgress<long> progress, bool retry, bool isToStart, string? from, CancellationToken cancellationToken)
     {
         using var identity = EnrolledIdentity.Open(paths);
         var folder = new LivePcFolder(paths, name);
         var book = new StackBook(folder, time);
         var state = book.Read();
         var lease = await OpenedLease.TakeAsync(identity, folder, state.Needed, null, time, cancellationToken).ConfigureAwait(false);
-        if (lease.OfflineBecause is { } offline)
+        if (lease.OfflineBecause is { } offline && from is null)
         {
             throw offline;
         }
 
         using var client = identity.Connect();
         var box = new ReportBox(identity, name, book);
-        await box.DeliverAsync(client, null, cancellationToken).ConfigureAwait(false);
+        if (lease.IsNew)
+        {
+            await box.DeliverAsync(client, null, cancellationToken).ConfigureAwait(false);
+        }
+
         var offered = lease.Offered;
         if (!retry && state.FindSetAside(offered) is { } aside)
         {
@@ -249,7 +255,7 @@ public sealed partial class LivePcPlayer
         }
 
         using var cache = new SegmentCache(paths.Segments);
-        using var releases = await OpenReleases.OpenAsync(lease, offered, new ReleaseOpener(paths, cache, new ServerOrigin(client)), cancellationToken).ConfigureAwait(false);
+        using var releases = await OpenReleases.OpenAsync(lease, offered, new ReleaseOpener(paths, cache, Delivery.Of(lease, client.Server, from, time)), cancellationToken).ConfigureAwait(false);
         var before = releases.Statistics;
         var missing = before.TotalBytes - before.PresentBytes;
         if (offered.Equals(state.Next) && missing == 0)

@@ -67,7 +67,7 @@ public sealed partial class LivePcSession
             var player = new LivePcPlayer(paths, time);
             var found = await player.UpdateAsync(
                 folder.Name, folder.UserPackages ?? UserPackageChoice.Postpone, planned => Change(now => now with { Update = $"downloading release {planned.To}" }), new Ignored(), retry: false,
-                isToStart: policy.Updates != UpdateMode.Download, allowed.Token).ConfigureAwait(false);
+                isToStart: policy.Updates != UpdateMode.Download, from: null, allowed.Token).ConfigureAwait(false);
             Change(now => now with { Update = Say(book.Read(), found) });
         }
         catch (NacreException exception)

@@ -238,7 +238,7 @@ public sealed partial class LivePcSession : IDisposable
 
     private async Task OpenReleasesAsync(OpenedLease taken, CorporateStack stack, SegmentCache cache, NacreClient client, CancellationToken cancellationToken)
     {
-        releases = await OpenReleases.OpenAsync(taken, stack, new ReleaseOpener(paths, cache, new ServerOrigin(client)), cancellationToken).ConfigureAwait(false);
+        releases = await OpenReleases.OpenAsync(taken, stack, new ReleaseOpener(paths, cache, Delivery.Of(taken, client.Server, null, time)), cancellationToken).ConfigureAwait(false);
         Change(now => now with { ImageBytes = releases.Size });
     }
 

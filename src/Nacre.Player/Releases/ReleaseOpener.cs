@@ -1,5 +1,4 @@
 using System.Security.Cryptography;
-using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Volumes;
 using Nacre.Volumes.Releases;
@@ -64,39 +63,16 @@ internal sealed class ReleaseOpener
         }
 
         var bytes = new byte[reference.Length];
-        await origin.ReadAsync(reference.Name, 0, bytes, cancellationToken).ConfigureAwait(false);
+        await origin.ReadAsync(new SegmentRange(reference.Name, 0, bytes, Verify, isUrgent: true), cancellationToken).ConfigureAwait(false);
         FetchedBytes += bytes.Length;
-        if (!IsAuthentic(bytes, reference))
-        {
-            throw new VolumeException(VolumeErrorKind.NotAuthentic, $"the index {reference.Name}");
-        }
-
         PlayerPaths.MakePrivate(paths.Indexes);
         DurableFile.Write(path, bytes);
         return bytes;
+
+        int Verify(int arrived) => arrived < bytes.Length ? 0
+            : IsAuthentic(bytes, reference) ? arrived : throw new VolumeException(VolumeErrorKind.NotAuthentic, $"the index {reference.Name}");
     }
 
     private static bool IsAuthentic(byte[] bytes, SegmentReference reference) =>
         bytes.Length == reference.Length && Convert.ToHexStringLower(SHA256.HashData(bytes)) == reference.Sha256;
-}
-
-/// <summary>The server as an origin of segments.</summary>
-internal sealed class ServerOrigin : ISegmentOrigin
-{
-    private readonly NacreClient client;
-
-    public ServerOrigin(NacreClient client) => this.client = client;
-
-    public async ValueTask ReadAsync(string segment, long offset, Memory<byte> destination, CancellationToken cancellationToken)
-    {
-        try
-        {
-            await client.DownloadRangeAsync(segment, offset, destination, cancellationToken).ConfigureAwait(false);
-        }
-        catch (NacreException exception)
-        {
-            throw new VolumeException(
-                exception.Kind == ErrorCatalogue.SegmentTruncated ? VolumeErrorKind.Truncated : VolumeErrorKind.Io, exception.Message, exception);
-        }
-    }
 }

@@ -4,21 +4,23 @@ using Nacre.Contracts;
 
 namespace Nacre.Server;
 
-/// <summary>The two kinds of callers with a credential.</summary>
+/// <summary>The kinds of callers with a credential.</summary>
 internal static class Roles
 {
     public const string Administrator = "administrator";
     public const string Device = "device";
+    public const string Replica = "replica";
 }
 
 /// <summary>Where slices hang their endpoints: authorization is a property of the group.</summary>
-internal sealed record Groups(RouteGroupBuilder Public, RouteGroupBuilder Administrator, RouteGroupBuilder Device)
+internal sealed record Groups(RouteGroupBuilder Public, RouteGroupBuilder Administrator, RouteGroupBuilder Device, RouteGroupBuilder Replica)
 {
     public static Groups On(WebApplication app) => new(
         app.MapGroup("/v1").AllowAnonymous(),
         app.MapGroup("/v1").RequireAuthorization(Roles.Administrator).Fails(ErrorCatalogue.Unauthenticated, ErrorCatalogue.Forbidden),
         app.MapGroup("/v1/device").RequireAuthorization(Roles.Device)
-            .Fails(ErrorCatalogue.Unauthenticated, ErrorCatalogue.Forbidden, ErrorCatalogue.DeviceRevoked, ErrorCatalogue.ClockWrong));
+            .Fails(ErrorCatalogue.Unauthenticated, ErrorCatalogue.Forbidden, ErrorCatalogue.DeviceRevoked, ErrorCatalogue.ClockWrong),
+        app.MapGroup("/v1/replica").RequireAuthorization(Roles.Replica).Fails(ErrorCatalogue.Unauthenticated, ErrorCatalogue.Forbidden));
 
     /// <summary>An endpoint that nobody decided about must not exist.</summary>
     public static void CheckComplete(IEnumerable<Endpoint> endpoints)

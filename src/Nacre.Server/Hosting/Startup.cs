@@ -12,13 +12,15 @@ internal sealed class Startup(IServiceProvider services, DataDirectory directory
     public async Task StartingAsync(CancellationToken cancellationToken)
     {
         Claim();
-        services.GetRequiredService<FolderSegmentStore>().Clean();
+        await services.GetRequiredService<ISegmentStore>().PrepareAsync(cancellationToken);
         await using var scope = services.CreateAsyncScope();
         var database = scope.ServiceProvider.GetRequiredService<NacreDatabase>();
         await database.Database.MigrateAsync(cancellationToken);
         await database.Database.ExecuteSqlRawAsync("PRAGMA journal_mode = WAL", cancellationToken);
         var audit = scope.ServiceProvider.GetRequiredService<AuditTrail>();
         await services.GetRequiredService<AdministratorToken>().EnsureAsync(database, audit, cancellationToken);
+        await services.GetRequiredService<ReplicaToken>().LoadAsync(database, cancellationToken);
+        await scope.ServiceProvider.GetRequiredService<StoreKeeper>().NoteUsesAsync(cancellationToken);
         await services.GetRequiredService<LeaseSigner>().EnsureAsync(database, cancellationToken);
         await scope.ServiceProvider.GetRequiredService<Enrolment>().ForgetExpiredAsync(cancellationToken);
         logger.Ready(directory.Path);

@@ -7,12 +7,13 @@ using Nacre.Contracts;
 
 namespace Nacre.Server;
 
-/// <summary>Reads <c>Authorization: Bearer</c>: a text with dots is a device's signed token, any other the administrator's.</summary>
+/// <summary>Reads <c>Authorization: Bearer</c>: a text with dots is a device's signed token, any other the administrator's or the replicas'.</summary>
 internal sealed class NacreAuthenticationHandler(
     IOptionsMonitor<AuthenticationSchemeOptions> options,
     ILoggerFactory logger,
     UrlEncoder encoder,
     AdministratorToken administrator,
+    ReplicaToken replica,
     DeviceAuthenticator devices) : AuthenticationHandler<AuthenticationSchemeOptions>(options, logger, encoder)
 {
     public const string SchemeName = "nacre";
@@ -41,6 +42,8 @@ internal sealed class NacreAuthenticationHandler(
 
         return administrator.Matches(untrustedToken)
             ? Succeed(Roles.Administrator, Roles.Administrator)
+            : replica.Matches(untrustedToken)
+            ? Succeed(Roles.Replica, Roles.Replica)
             : Fail(new Failure(ErrorCatalogue.Unauthenticated, "the token is not the administrator's"));
     }
 

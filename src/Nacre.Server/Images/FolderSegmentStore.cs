@@ -1,3 +1,6 @@
+using System.Runtime.CompilerServices;
+using Nacre.Contracts;
+
 namespace Nacre.Server;
 
 /// <summary>Segments as files: <c>segments/ab/abcdef…</c>, written under <c>segments/incoming</c> and renamed when they are whole.</summary>
@@ -12,20 +15,50 @@ internal sealed class FolderSegmentStore : ISegmentStore
         incoming = Path.Combine(root, "incoming");
     }
 
-    /// <summary>Removes what uploads left that a crash ended. Nobody else may be writing.</summary>
-    public void Clean()
+    public ValueTask PrepareAsync(CancellationToken cancellationToken)
     {
         Directory.CreateDirectory(incoming);
         foreach (var file in Directory.EnumerateFiles(incoming))
         {
             File.Delete(file);
         }
+
+        return ValueTask.CompletedTask;
     }
 
     public ValueTask<long?> FindLengthAsync(string name, CancellationToken cancellationToken)
     {
         var file = new FileInfo(PathOf(name));
         return ValueTask.FromResult(file.Exists ? file.Length : (long?)null);
+    }
+
+    public async IAsyncEnumerable<StoredSegment> ListAsync(string firstDigits, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        var folder = new DirectoryInfo(Path.Combine(root, firstDigits));
+        foreach (var file in folder.Exists ? folder.EnumerateFiles() : [])
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            if (Names.IsSegmentName(file.Name))
+            {
+                yield return new StoredSegment(file.Name, file.Length, file.LastWriteTimeUtc);
+            }
+        }
+
+        await ValueTask.CompletedTask;
+    }
+
+    public ValueTask DeleteAsync(string name, CancellationToken cancellationToken)
+    {
+        try
+        {
+            File.Delete(PathOf(name));
+        }
+        catch (DirectoryNotFoundException)
+        {
+            // There never was one.
+        }
+
+        return ValueTask.CompletedTask;
     }
 
     public ValueTask<Stream?> OpenAsync(string name, CancellationToken cancellationToken)
@@ -50,9 +83,7 @@ internal sealed class FolderSegmentStore : ISegmentStore
     public ValueTask<ISegmentWriter> CreateAsync(string name, CancellationToken cancellationToken) =>
         ValueTask.FromResult<ISegmentWriter>(new Writer(Path.Combine(incoming, $"{name}.{Text.RandomId()}"), PathOf(name)));
 
-    private string PathOf(string name) => Nacre.Contracts.Names.IsSegmentName(name)
-        ? Path.Combine(root, name[..2], name)
-        : throw new ArgumentException("not the name of a segment", nameof(name));
+    private string PathOf(string name) => Path.Combine(root, StoreOrigins.PathOf(name));
 
     private sealed class Writer : ISegmentWriter
     {

@@ -49,5 +49,9 @@ internal static class ImageEndpoints
                 (await rollouts.ChangeAsync(image, channel, body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("ChangeRollout").WithSummary("Pauses, resumes or withdraws a roll-out, or begins its next step.")
             .Produces<Rollout>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound);
+        group.MapPut("/images/{image}/retention", async (string image, ImageRetention body, Images images, CancellationToken cancellationToken) =>
+                (await images.SetRetentionAsync(image, body, cancellationToken)).ToHttp(TypedResults.Ok))
+            .WithName("SetRetention").WithSummary("How many of an image's newest releases are kept; absent: all.")
+            .Produces<Image>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound);
     }
 }

@@ -12,6 +12,9 @@ internal sealed class ImageRow
     public required int LatestVersion { get; set; }
 
     public required ImageKind Kind { get; init; }
+
+    /// <summary>How many of its newest releases are kept; null: all.</summary>
+    public int? Keep { get; set; }
 }
 
 internal sealed class ReleaseRow
@@ -205,6 +208,30 @@ internal sealed class Images(NacreDatabase database, Segments segments, Rollouts
         return ToContract(image, await database.Channels.AsNoTracking().Where(row => row.Image == image.Name).ToListAsync(cancellationToken));
     }
 
+    /// <summary>Says how many of an image's newest releases are kept. What that means is done by <see cref="StoreKeeper"/>, at its next pass.</summary>
+    public async Task<Result<Image>> SetRetentionAsync(string untrustedImage, ImageRetention untrusted, CancellationToken cancellationToken)
+    {
+        if (untrusted.Keep is < 1 or > ImageRetention.Most)
+        {
+            return new Failure(ErrorCatalogue.RequestInvalid, $"'keep' must be 1 to {ImageRetention.Most}, or absent to keep all");
+        }
+
+        await using var transaction = await database.BeginWriteAsync(cancellationToken);
+        if (await database.Images.SingleOrDefaultAsync(row => row.Name == untrustedImage, cancellationToken) is not { } image)
+        {
+            return ImageErrors.NoImage(Named(untrustedImage));
+        }
+
+        if (image.Keep != untrusted.Keep)
+        {
+            image.Keep = untrusted.Keep;
+            await audit.AppendAsync(Roles.Administrator, "image.retention", image.Name, image.Keep is { } keep ? string.Create(CultureInfo.InvariantCulture, $"the newest {keep}") : "all", cancellationToken);
+            await transaction.CommitAsync(cancellationToken);
+        }
+
+        return ToContract(image, await database.Channels.AsNoTracking().Where(row => row.Image == image.Name).ToListAsync(cancellationToken));
+    }
+
     private async Task<Result<Stored<Release>>> PublishAsync(
         ReleaseManifest manifest, byte[] hash, string compact, byte[] releaseKey, byte[]? contents, CancellationToken cancellationToken)
     {
@@ -255,6 +282,7 @@ internal sealed class Images(NacreDatabase database, Segments segments, Rollouts
             BuiltOn = manifest.BuiltOn,
         };
         database.Releases.Add(release);
+        database.SegmentUses.AddRange(references.Select(reference => new SegmentUseRow { Image = manifest.Image, Version = manifest.Version, Segment = reference.Name }));
         if (contents is not null)
         {
             database.Contents.Add(new ContentsRow { Image = manifest.Image, Version = manifest.Version, Contents = contents });
@@ -269,8 +297,8 @@ internal sealed class Images(NacreDatabase database, Segments segments, Rollouts
     /// <summary>A release that is there already: fine where it is the same (a signature made again differs, what it signs must not).</summary>
     private async Task<Result<Stored<Release>>> CompareAsync(ReleaseManifest manifest, byte[] hash, byte[] releaseKey, CancellationToken cancellationToken)
     {
-        var existing = await database.Releases.AsNoTracking().SingleAsync(row => row.Image == manifest.Image && row.Version == manifest.Version, cancellationToken);
-        if (!existing.ManifestHash.AsSpan().SequenceEqual(hash) || !CryptographicOperations.FixedTimeEquals(existing.RevealKey(secrets), releaseKey))
+        var existing = await database.Releases.AsNoTracking().SingleOrDefaultAsync(row => row.Image == manifest.Image && row.Version == manifest.Version, cancellationToken);
+        if (existing is null || !existing.ManifestHash.AsSpan().SequenceEqual(hash) || !CryptographicOperations.FixedTimeEquals(existing.RevealKey(secrets), releaseKey))
         {
             return ImageErrors.VersionTaken(manifest.Version);
         }
@@ -309,7 +337,7 @@ internal sealed class Images(NacreDatabase database, Segments segments, Rollouts
     }
 
     private static Image ToContract(ImageRow image, IEnumerable<ChannelRow> channels) =>
-        new(image.Name, image.LatestVersion, channels.OrderBy(row => row.Name, StringComparer.Ordinal).ToDictionary(row => row.Name, row => row.Version), image.Kind);
+        new(image.Name, image.LatestVersion, channels.OrderBy(row => row.Name, StringComparer.Ordinal).ToDictionary(row => row.Name, row => row.Version), image.Kind, image.Keep);
 
     private static string Named(string untrusted) => Names.IsValid(untrusted) ? untrusted : "?";
 }

@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Collections.Concurrent;
 using System.Globalization;
 using System.Security.Cryptography;
 using Microsoft.EntityFrameworkCore;
@@ -15,6 +16,20 @@ internal sealed class SegmentRow
     public required long Length { get; init; }
 
     public required string Sha256 { get; init; }
+
+    /// <summary>When a publisher last sent it or was told that it is there, or a release that referred to it went. For a time from then on it stays, although no
+    /// release refers to it (yet).</summary>
+    public required DateTimeOffset NeededAt { get; set; }
+}
+
+/// <summary>A release refers to a segment: as long as it does, the database does not let the segment go.</summary>
+internal sealed class SegmentUseRow
+{
+    public required string Image { get; init; }
+
+    public required int Version { get; init; }
+
+    public required string Segment { get; init; }
 }
 
 internal static class SegmentErrors
@@ -34,10 +49,13 @@ internal static class SegmentErrors
     public static Failure TooLarge(long limit) => new(ErrorCatalogue.TooLarge, string.Create(CultureInfo.InvariantCulture, $"a segment has at most {limit} bytes"));
 }
 
-internal sealed class Segments(NacreDatabase database, ISegmentStore store, ServerOptions options)
+internal sealed class Segments(NacreDatabase database, ISegmentStore store, ServerOptions options, TimeProvider time)
 {
     private const int MostNames = 10_000;
     private const int BufferLength = 128 * 1024;
+
+    /// <summary>Questions to the store at a time: one that is far away answers each in milliseconds.</summary>
+    private const int QuestionsAtOnce = 16;
 
     public async Task<Result<MissingSegments>> FindMissingAsync(FindMissingSegments untrusted, CancellationToken cancellationToken)
     {
@@ -47,6 +65,7 @@ internal sealed class Segments(NacreDatabase database, ISegmentStore store, Serv
         }
 
         var names = untrusted.Names.Distinct(StringComparer.Ordinal).ToList();
+        await NeedAsync(names, cancellationToken);
         var present = await FindAsync(names, cancellationToken);
         return new MissingSegments(names.FindAll(name => !present.ContainsKey(name)));
     }
@@ -54,19 +73,31 @@ internal sealed class Segments(NacreDatabase database, ISegmentStore store, Serv
     /// <summary>Those of the segments that are whole in the store.</summary>
     public async Task<IReadOnlyDictionary<string, SegmentRow>> FindAsync(IEnumerable<string> names, CancellationToken cancellationToken)
     {
-        var present = new Dictionary<string, SegmentRow>(StringComparer.Ordinal);
+        var present = new ConcurrentDictionary<string, SegmentRow>(StringComparer.Ordinal);
         foreach (var chunk in names.Chunk(500))
         {
-            foreach (var row in await database.Segments.AsNoTracking().Where(row => chunk.Contains(row.Name)).ToListAsync(cancellationToken))
+            var rows = await database.Segments.AsNoTracking().Where(row => chunk.Contains(row.Name)).ToListAsync(cancellationToken);
+            await Parallel.ForEachAsync(rows, new ParallelOptions { MaxDegreeOfParallelism = QuestionsAtOnce, CancellationToken = cancellationToken }, async (row, token) =>
             {
-                if (await store.FindLengthAsync(row.Name, cancellationToken) == row.Length)
+                if (await store.FindLengthAsync(row.Name, token) == row.Length)
                 {
-                    present.Add(row.Name, row);
+                    present[row.Name] = row;
                 }
-            }
+            });
         }
 
         return present;
+    }
+
+    /// <summary>Notes that a publisher needs these segments: those that are there stay for the grace period. To be done before they are looked for.</summary>
+    public async Task NeedAsync(IEnumerable<string> names, CancellationToken cancellationToken)
+    {
+        var now = time.Now();
+        foreach (var chunk in names.Chunk(500))
+        {
+            await database.Segments.Where(row => chunk.Contains(row.Name))
+                .ExecuteUpdateAsync(update => update.SetProperty(row => row.NeededAt, now), cancellationToken);
+        }
     }
 
     /// <summary>Stores a segment; the answer is whether it is new.</summary>
@@ -94,9 +125,14 @@ internal sealed class Segments(NacreDatabase database, ISegmentStore store, Serv
             return SegmentErrors.Immutable;
         }
 
-        if (existing is not null && await store.FindLengthAsync(existing.Name, cancellationToken) == existing.Length)
+        // What is sent again is either of a publisher that did not ask before, or mends the store: then what is there is not what it should be.
+        if (existing is not null)
         {
-            return new Stored<string>(untrustedName, IsNew: false);
+            await NeedAsync([existing.Name], cancellationToken);
+            if (await HashAsync(existing.Name, cancellationToken) == (existing.Length, existing.Sha256))
+            {
+                return new Stored<string>(untrustedName, IsNew: false);
+            }
         }
 
         await using var writer = await store.CreateAsync(untrustedName, cancellationToken);
@@ -111,7 +147,7 @@ internal sealed class Segments(NacreDatabase database, ISegmentStore store, Serv
             return SegmentErrors.DigestMismatch;
         }
 
-        return await RecordAsync(writer, new SegmentRow { Name = untrustedName, Length = received.Value.Length, Sha256 = digest }, cancellationToken);
+        return await RecordAsync(writer, new SegmentRow { Name = untrustedName, Length = received.Value.Length, Sha256 = digest, NeededAt = time.Now() }, cancellationToken);
     }
 
     public async Task<Result<(SegmentRow Row, Stream Content)>> OpenAsync(string untrustedName, CancellationToken cancellationToken)
@@ -128,6 +164,20 @@ internal sealed class Segments(NacreDatabase database, ISegmentStore store, Serv
         }
 
         return (row, content);
+    }
+
+    /// <summary>What the store really has: its length and hash; null where it has nothing.</summary>
+    public async Task<(long Length, string Sha256)?> HashAsync(string name, CancellationToken cancellationToken)
+    {
+        if (await store.OpenAsync(name, cancellationToken) is not { } stream)
+        {
+            return null;
+        }
+
+        await using (stream)
+        {
+            return (stream.Length, Text.Hex(await SHA256.HashDataAsync(stream, cancellationToken)));
+        }
     }
 
     private async Task<Result<(long Length, byte[] Sha256)>> ReceiveAsync(Stream body, ISegmentWriter writer, CancellationToken cancellationToken)
@@ -173,8 +223,13 @@ internal sealed class Segments(NacreDatabase database, ISegmentStore store, Serv
         {
             database.Segments.Add(row);
             await database.SaveChangesAsync(cancellationToken);
-            await transaction.CommitAsync(cancellationToken);
         }
+        else
+        {
+            await NeedAsync([row.Name], cancellationToken);
+        }
+
+        await transaction.CommitAsync(cancellationToken);
 
         return new Stored<string>(row.Name, winner is null);
     }

@@ -35,6 +35,16 @@ internal sealed class LeaseRow
     public required DateTimeOffset ExpiresAt { get; init; }
 }
 
+/// <summary>A release that a lease covers: the device has it, or is about to.</summary>
+internal sealed class LeasedReleaseRow
+{
+    public required string LeaseId { get; init; }
+
+    public required string Image { get; init; }
+
+    public required int Version { get; init; }
+}
+
 internal static class LeaseErrors
 {
     /// <summary>The same for a LivePC that is not there: names are not for everyone.</summary>
@@ -48,7 +58,8 @@ internal static class LeaseErrors
 }
 
 internal sealed class Leases(
-    NacreDatabase database, AuditTrail audit, Anchors anchors, Layers layers, Rollouts rollouts, SecretBox secrets, LeaseSigner signer, ServerOptions options, TimeProvider time)
+    NacreDatabase database, AuditTrail audit, Anchors anchors, Layers layers, Rollouts rollouts, Origins origins, SecretBox secrets, LeaseSigner signer, ServerOptions options,
+    TimeProvider time)
 {
     private const int LongestNonce = 64, MostKept = 64;
 
@@ -132,7 +143,7 @@ internal sealed class Leases(
         var now = DateTimeOffset.FromUnixTimeSeconds(time.GetUtcNow().ToUnixTimeSeconds());
         var claims = new LeaseClaims(
             device.Id, device.User, livePc.Name, livePc.Image, offered.Version, installed, now.ToUnixTimeSeconds(), (now + options.LeaseDuration).ToUnixTimeSeconds(),
-            untrusted.Nonce, known.Value, livePc.LayerPolicy, stacked.Value.Layers, stacked.Value.Kept);
+            untrusted.Nonce, known.Value, livePc.LayerPolicy, stacked.Value.Layers, stacked.Value.Kept, await origins.ListAsync(cancellationToken));
         var grant = await GrantAsync(device, claims, releases, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         return grant;
@@ -209,9 +220,11 @@ internal sealed class Leases(
         var share = await ShareAsync(device.Id, claims.LivePc, cancellationToken);
         var keys = new LeaseKeys(Convert.ToBase64String(share), releases.ToDictionary(
             row => LeaseKeys.KeyOf(new ReleaseName(row.Image, row.Version), claims.Image), row => Convert.ToBase64String(row.RevealKey(secrets))));
+        var id = Text.RandomId();
+        database.LeasedReleases.AddRange(releases.Select(row => new LeasedReleaseRow { LeaseId = id, Image = row.Image, Version = row.Version }));
         database.Leases.Add(new LeaseRow
         {
-            Id = Text.RandomId(),
+            Id = id,
             DeviceId = device.Id,
             LivePc = claims.LivePc,
             Version = claims.Version,

@@ -18,6 +18,8 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
 
     public DbSet<SegmentRow> Segments => Set<SegmentRow>();
 
+    public DbSet<SegmentUseRow> SegmentUses => Set<SegmentUseRow>();
+
     public DbSet<ImageRow> Images => Set<ImageRow>();
 
     public DbSet<ReleaseRow> Releases => Set<ReleaseRow>();
@@ -41,6 +43,8 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
     public DbSet<ShareRow> Shares => Set<ShareRow>();
 
     public DbSet<LeaseRow> Leases => Set<LeaseRow>();
+
+    public DbSet<LeasedReleaseRow> LeasedReleases => Set<LeasedReleaseRow>();
 
     public DbSet<AnchorRow> Anchors => Set<AnchorRow>();
 
@@ -75,6 +79,12 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
         {
             entity.ToTable("Releases").HasKey(row => new { row.Image, row.Version });
             entity.HasOne<ImageRow>().WithMany().HasForeignKey(row => row.Image).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<SegmentUseRow>(entity =>
+        {
+            entity.ToTable("SegmentUses").HasKey(row => new { row.Image, row.Version, row.Segment });
+            entity.HasOne<ReleaseRow>().WithMany().HasForeignKey(row => new { row.Image, row.Version }).OnDelete(DeleteBehavior.Cascade);
+            entity.HasOne<SegmentRow>().WithMany().HasForeignKey(row => row.Segment).OnDelete(DeleteBehavior.Restrict);
         });
         modelBuilder.Entity<ContentsRow>(entity =>
         {
@@ -134,6 +144,12 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
         {
             entity.ToTable("Leases").HasKey(row => row.Id);
             entity.HasOne<DeviceRow>().WithMany().HasForeignKey(row => row.DeviceId).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<LeasedReleaseRow>(entity =>
+        {
+            entity.ToTable("LeasedReleases").HasKey(row => new { row.LeaseId, row.Image, row.Version });
+            entity.HasOne<LeaseRow>().WithMany().HasForeignKey(row => row.LeaseId).OnDelete(DeleteBehavior.Cascade);
+            entity.HasIndex(row => new { row.Image, row.Version });
         });
         modelBuilder.Entity<AnchorRow>(entity =>
         {

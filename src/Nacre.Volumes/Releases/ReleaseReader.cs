@@ -18,6 +18,9 @@ public sealed class ReleaseReader : IDisposable
     private const int MaxRun = 4 * 1024 * 1024;
     private const int PlainCacheChunks = 256;
     private const int MaxAttempts = 3;
+
+    /// <summary>Requests under way at once, where the whole release is fetched: enough that the next answer is on its way while one is verified.</summary>
+    private const int RequestsAtOnce = 4;
     private readonly SegmentCache cache;
     private readonly ISegmentOrigin origin;
     private readonly ConcurrentDictionary<(int Segment, int Offset), byte> present = new();
@@ -69,7 +72,7 @@ public sealed class ReleaseReader : IDisposable
             throw new VolumeException(VolumeErrorKind.Corrupt, $"the artifact '{artifact}' has {found.Size} bytes, more than the {most} allowed");
         }
 
-        await EnsureAsync(found.Chunks.Where(chunk => chunk.Segment >= 0), null, cancellationToken).ConfigureAwait(false);
+        await EnsureAsync(found.Chunks.Where(chunk => chunk.Segment >= 0), isUrgent: true, null, cancellationToken).ConfigureAwait(false);
         var bytes = new byte[found.Size];
         foreach (var chunk in found.Chunks.Where(chunk => chunk.Segment >= 0))
         {
@@ -82,10 +85,10 @@ public sealed class ReleaseReader : IDisposable
 
     /// <summary>Makes every chunk of the release present and verified on this device, so that it starts without a network.</summary>
     /// <param name="progress">Told the bytes present so far.</param>
-    /// <param name="cancellationToken">Stops after the request under way.</param>
+    /// <param name="cancellationToken">Stops; what arrived and was verified stays.</param>
     public async Task EnsureAllAsync(IProgress<ReleaseStatistics>? progress, CancellationToken cancellationToken)
     {
-        await EnsureAsync(Unique, progress, cancellationToken).ConfigureAwait(false);
+        await EnsureAsync(Unique, isUrgent: false, progress, cancellationToken).ConfigureAwait(false);
         cache.Flush();
     }
 
@@ -146,7 +149,7 @@ public sealed class ReleaseReader : IDisposable
         {
             try
             {
-                await FetchRunAsync([chunk], plain, closing.Token).ConfigureAwait(false);
+                await FetchRunAsync([chunk], plain, isUrgent: true, closing.Token).ConfigureAwait(false);
                 Failure = null;
                 return;
             }
@@ -164,7 +167,26 @@ public sealed class ReleaseReader : IDisposable
         }
     }
 
-    private async Task EnsureAsync(IEnumerable<ReleaseChunk> chunks, IProgress<ReleaseStatistics>? progress, CancellationToken cancellationToken)
+    /// <summary>Fetches what is missing, in a few requests at a time. Stops where a chunk can't be kept: the rest would not fit either.</summary>
+    private async Task EnsureAsync(IEnumerable<ReleaseChunk> chunks, bool isUrgent, IProgress<ReleaseStatistics>? progress, CancellationToken cancellationToken)
+    {
+        await Parallel.ForEachAsync(
+            MissingRuns(chunks, cancellationToken),
+            new ParallelOptions { MaxDegreeOfParallelism = RequestsAtOnce, CancellationToken = cancellationToken },
+            async (run, token) =>
+            {
+                await FetchRunAsync(run, null, isUrgent, token).ConfigureAwait(false);
+                progress?.Report(Statistics);
+                if (CacheFailure is { } failure)
+                {
+                    throw failure;
+                }
+            }).ConfigureAwait(false);
+        progress?.Report(Statistics);
+    }
+
+    /// <summary>What is not here, as runs of adjacent chunks of one segment.</summary>
+    private IEnumerable<List<ReleaseChunk>> MissingRuns(IEnumerable<ReleaseChunk> chunks, CancellationToken cancellationToken)
     {
         var run = new List<ReleaseChunk>();
         foreach (var chunk in chunks.DistinctBy(chunk => (chunk.Segment, chunk.Offset)).OrderBy(chunk => chunk.Segment).ThenBy(chunk => chunk.Offset))
@@ -178,9 +200,8 @@ public sealed class ReleaseReader : IDisposable
             if (run.Count > 0 && (run[^1].Segment != chunk.Segment || run[^1].Offset + run[^1].StoredLength != chunk.Offset
                 || chunk.Offset + chunk.StoredLength - run[0].Offset > MaxRun))
             {
-                await FetchRunAsync(run, null, cancellationToken).ConfigureAwait(false);
-                progress?.Report(Statistics);
-                run.Clear();
+                yield return run;
+                run = [];
             }
 
             run.Add(chunk);
@@ -188,21 +209,16 @@ public sealed class ReleaseReader : IDisposable
 
         if (run.Count > 0)
         {
-            await FetchRunAsync(run, null, cancellationToken).ConfigureAwait(false);
-        }
-
-        progress?.Report(Statistics);
-        if (CacheFailure is { } failure)
-        {
-            throw failure;
+            yield return run;
         }
     }
 
-    /// <summary>Fetches adjacent chunks of one segment in one request, verifies each, and keeps them.</summary>
+    /// <summary>Fetches adjacent chunks of one segment in one request; each is verified and kept as it arrives.</summary>
     /// <param name="run">The chunks.</param>
     /// <param name="plain">Where the content of a run of one chunk goes; null where only the ciphertext is wanted.</param>
+    /// <param name="isUrgent">Whether somebody waits for it.</param>
     /// <param name="cancellationToken">Stops the request.</param>
-    private async Task FetchRunAsync(List<ReleaseChunk> run, byte[]? plain, CancellationToken cancellationToken)
+    private async Task FetchRunAsync(List<ReleaseChunk> run, byte[]? plain, bool isUrgent, CancellationToken cancellationToken)
     {
         var start = run[0].Offset;
         var length = run[^1].Offset + run[^1].StoredLength - start;
@@ -211,21 +227,34 @@ public sealed class ReleaseReader : IDisposable
         var scratch = ArrayPool<byte>.Shared.Rent(SegmentFormat.MaxChunkSize);
         try
         {
-            await origin.ReadAsync(segment.Name, start, buffer.AsMemory(0, length), cancellationToken).ConfigureAwait(false);
+            var next = 0;
+            var range = new SegmentRange(segment.Name, start, buffer.AsMemory(0, length), Verify, isUrgent);
             Interlocked.Increment(ref requests);
-            Interlocked.Add(ref fetchedBytes, length);
-            foreach (var chunk in run)
+            await origin.ReadAsync(range, cancellationToken).ConfigureAwait(false);
+            if (next < run.Count)
             {
-                var untrusted = buffer.AsSpan(chunk.Offset - start, chunk.StoredLength);
-                var authentic = plain is not null
-                    ? SegmentFormat.TryOpenChunk(segment.Key.Span, chunk.Ordinal, chunk.Compressed, untrusted, plain, scratch)
-                    : Authenticates(chunk, untrusted, scratch);
-                if (!authentic)
+                throw new VolumeException(VolumeErrorKind.Truncated, $"segment {segment.Name} ended before byte {start + length}");
+            }
+
+            int Verify(int arrived)
+            {
+                for (; next < run.Count && run[next].Offset + run[next].StoredLength - start <= arrived; next++)
                 {
-                    throw NotAuthentic(chunk);
+                    var chunk = run[next];
+                    var untrusted = buffer.AsSpan(chunk.Offset - start, chunk.StoredLength);
+                    var authentic = plain is not null
+                        ? SegmentFormat.TryOpenChunk(segment.Key.Span, chunk.Ordinal, chunk.Compressed, untrusted, plain, scratch)
+                        : Authenticates(chunk, untrusted, scratch);
+                    if (!authentic)
+                    {
+                        throw NotAuthentic(chunk);
+                    }
+
+                    Interlocked.Add(ref fetchedBytes, chunk.StoredLength);
+                    Keep(segment.Name, chunk, untrusted);
                 }
 
-                Keep(segment.Name, chunk, untrusted);
+                return next == 0 ? 0 : run[next - 1].Offset + run[next - 1].StoredLength - start;
             }
         }
         finally

@@ -3,11 +3,62 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Nacre.Volumes.Releases;
 
-/// <summary>Where segments come from: any place that can answer a byte range. Nothing it says is trusted.</summary>
+/// <summary>Where segments come from: any place that can answer a byte range. Nothing it says is trusted. Called from several threads.</summary>
 public interface ISegmentOrigin
 {
-    /// <summary>Fills <paramref name="destination"/> with the segment's bytes from <paramref name="offset"/>, or throws: never partly.</summary>
-    ValueTask ReadAsync(string segment, long offset, Memory<byte> destination, CancellationToken cancellationToken);
+    /// <summary>Fills the range, from where it stands, or throws.</summary>
+    /// <exception cref="VolumeException">Io: it can't be reached; Truncated; NotAuthentic, as <see cref="SegmentRange.Advance"/> says.</exception>
+    ValueTask ReadAsync(SegmentRange range, CancellationToken cancellationToken);
+}
+
+/// <summary>Bytes that a reader wants of a segment. They are verified as they arrive: what was verified is kept by the reader, however the rest ends. Not thread-safe.</summary>
+public sealed class SegmentRange
+{
+    private readonly long start;
+    private readonly Memory<byte> buffer;
+    private readonly Func<int, int> verify;
+    private int filled;
+    private int verified;
+
+    /// <summary>Describes what is wanted.</summary>
+    /// <param name="segment">The segment's name.</param>
+    /// <param name="start">The first byte.</param>
+    /// <param name="buffer">Where the bytes go.</param>
+    /// <param name="verify">Told how many bytes of the buffer have arrived; answers how many of them are verified, and throws NotAuthentic where one is wrong.</param>
+    /// <param name="isUrgent">Whether somebody waits for these bytes now.</param>
+    public SegmentRange(string segment, long start, Memory<byte> buffer, Func<int, int> verify, bool isUrgent)
+    {
+        Segment = segment;
+        IsUrgent = isUrgent;
+        this.start = start;
+        this.buffer = buffer;
+        this.verify = verify;
+    }
+
+    /// <summary>The segment's name.</summary>
+    public string Segment { get; }
+
+    /// <summary>Whether somebody waits for these bytes now.</summary>
+    public bool IsUrgent { get; }
+
+    /// <summary>Where in the segment the missing bytes begin.</summary>
+    public long Offset => start + filled;
+
+    /// <summary>Where the missing bytes go.</summary>
+    public Memory<byte> Missing => buffer[filled..];
+
+    /// <summary>Takes what arrived.</summary>
+    /// <param name="count">So many of <see cref="Missing"/>, from its beginning.</param>
+    /// <exception cref="VolumeException">NotAuthentic: it is not the release's.</exception>
+    public void Advance(int count)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(count, buffer.Length - filled);
+        filled += count;
+        verified = verify(filled);
+    }
+
+    /// <summary>Goes back to what is verified, so that another place can be asked for the rest.</summary>
+    public void GoBack() => filled = verified;
 }
 
 /// <summary>

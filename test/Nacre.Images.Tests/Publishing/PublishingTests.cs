@@ -232,7 +232,10 @@ public sealed class PublishingTests : IDisposable
             return Task.FromResult(published);
         }
 
-        public async ValueTask ReadAsync(string segment, long offset, Memory<byte> destination, CancellationToken cancellationToken) =>
-            await DownloadRangeAsync(segment, offset, destination, cancellationToken);
+        public async ValueTask ReadAsync(SegmentRange range, CancellationToken cancellationToken)
+        {
+            await DownloadRangeAsync(range.Segment, range.Offset, range.Missing, cancellationToken);
+            range.Advance(range.Missing.Length);
+        }
     }
 }

@@ -84,7 +84,7 @@ internal sealed class MemoryOrigin : ISegmentOrigin
     /// <summary>What each request waits for; null: answered at once.</summary>
     public Task? Wait { get; set; }
 
-    public async ValueTask ReadAsync(string segment, long offset, Memory<byte> destination, CancellationToken cancellationToken)
+    public async ValueTask ReadAsync(SegmentRange range, CancellationToken cancellationToken)
     {
         Interlocked.Increment(ref requests);
         if (FailuresLeft > 0)
@@ -98,6 +98,7 @@ internal sealed class MemoryOrigin : ISegmentOrigin
             await wait.WaitAsync(cancellationToken);
         }
 
-        Segments[segment].AsSpan((int)offset, destination.Length).CopyTo(destination.Span);
+        Segments[range.Segment].AsSpan((int)range.Offset, range.Missing.Length).CopyTo(range.Missing.Span);
+        range.Advance(range.Missing.Length);
     }
 }

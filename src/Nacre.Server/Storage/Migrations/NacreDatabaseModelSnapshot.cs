@@ -206,6 +206,9 @@ namespace Nacre.Server.Storage.Migrations
                     b.Property<string>("Name")
                         .HasColumnType("TEXT");
 
+                    b.Property<int?>("Keep")
+                        .HasColumnType("INTEGER");
+
                     b.Property<int>("Kind")
                         .HasColumnType("INTEGER");
 
@@ -247,6 +250,24 @@ namespace Nacre.Server.Storage.Migrations
                     b.HasIndex("DeviceId");
 
                     b.ToTable("Leases", (string)null);
+                });
+
+            modelBuilder.Entity("Nacre.Server.LeasedReleaseRow", b =>
+                {
+                    b.Property<string>("LeaseId")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Image")
+                        .HasColumnType("TEXT");
+
+                    b.Property<int>("Version")
+                        .HasColumnType("INTEGER");
+
+                    b.HasKey("LeaseId", "Image", "Version");
+
+                    b.HasIndex("Image", "Version");
+
+                    b.ToTable("LeasedReleases", (string)null);
                 });
 
             modelBuilder.Entity("Nacre.Server.LivePcLayerRow", b =>
@@ -459,6 +480,9 @@ namespace Nacre.Server.Storage.Migrations
                     b.Property<long>("Length")
                         .HasColumnType("INTEGER");
 
+                    b.Property<long>("NeededAt")
+                        .HasColumnType("INTEGER");
+
                     b.Property<string>("Sha256")
                         .IsRequired()
                         .HasColumnType("TEXT");
@@ -466,6 +490,24 @@ namespace Nacre.Server.Storage.Migrations
                     b.HasKey("Name");
 
                     b.ToTable("Segments", (string)null);
+                });
+
+            modelBuilder.Entity("Nacre.Server.SegmentUseRow", b =>
+                {
+                    b.Property<string>("Image")
+                        .HasColumnType("TEXT");
+
+                    b.Property<int>("Version")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Segment")
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("Image", "Version", "Segment");
+
+                    b.HasIndex("Segment");
+
+                    b.ToTable("SegmentUses", (string)null);
                 });
 
             modelBuilder.Entity("Nacre.Server.SettingRow", b =>
@@ -622,6 +664,15 @@ namespace Nacre.Server.Storage.Migrations
                         .IsRequired();
                 });
 
+            modelBuilder.Entity("Nacre.Server.LeasedReleaseRow", b =>
+                {
+                    b.HasOne("Nacre.Server.LeaseRow", null)
+                        .WithMany()
+                        .HasForeignKey("LeaseId")
+                        .OnDelete(DeleteBehavior.Cascade)
+                        .IsRequired();
+                });
+
             modelBuilder.Entity("Nacre.Server.LivePcLayerRow", b =>
                 {
                     b.HasOne("Nacre.Server.ImageRow", null)
@@ -697,6 +748,21 @@ namespace Nacre.Server.Storage.Migrations
                         .WithMany()
                         .HasForeignKey("Image", "Version")
                         .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+                });
+
+            modelBuilder.Entity("Nacre.Server.SegmentUseRow", b =>
+                {
+                    b.HasOne("Nacre.Server.SegmentRow", null)
+                        .WithMany()
+                        .HasForeignKey("Segment")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+
+                    b.HasOne("Nacre.Server.ReleaseRow", null)
+                        .WithMany()
+                        .HasForeignKey("Image", "Version")
+                        .OnDelete(DeleteBehavior.Cascade)
                         .IsRequired();
                 });
 
