@@ -141,8 +141,8 @@ public class ReleaseTests
             good with { Segments = [good.Segments[0], good.Segments[0]] }, good with { Index = good.Index with { Name = "../x" } },
             good with { Index = good.Index with { Length = 0 } }, good with { Index = good.Index with { Length = long.MaxValue } }, good with { Index = good.Index with { Sha256 = "x" } },
             good with { Segments = [good.Index with { Length = 5 }] },
-            good with { Deltas = [new ReleaseDelta(1, good.Index, [])] }, good with { Deltas = [new ReleaseDelta(0, good.Index, [])] }, good with { Deltas = [null!] },
-            good with { Version = 2, Deltas = [new ReleaseDelta(1, good.Index, null!)] }, good with { Version = 2, Deltas = [new ReleaseDelta(1, good.Index, [good.Segments[0] with { Name = "../x" }])] },
+            good with { Deltas = [new ReleaseDelta(1, good.Index, [])] }, good with { Deltas = [new ReleaseDelta(0, good.Index, [])] },
+            good with { Version = 2, Deltas = [new ReleaseDelta(1, good.Index, [good.Segments[0] with { Name = "../x" }])] },
             good with { Version = 2, Deltas = [new ReleaseDelta(1, good.Index, []), new ReleaseDelta(1, good.Index, [])] },
             good with { Version = 2, Deltas = [new ReleaseDelta(1, good.Index with { Length = 5 }, [])] },
         ];
