@@ -16,6 +16,7 @@ namespace Nacre.Contracts;
 /// <param name="Digest">SHA-256 of the file system, hexadecimal; null of a whole disk, and from a publisher of before.</param>
 /// <param name="BuiltOn">Of an application layer: the <paramref name="Digest"/> of the system that it was built on.</param>
 /// <param name="Contents">Of an application layer: SHA-256 of its <see cref="LayerContents"/> as JSON, hexadecimal.</param>
+/// <param name="Deltas">For devices that have an earlier release; null of a release without any.</param>
 public sealed record ReleaseManifest(
     int Format,
     string Image,
@@ -28,7 +29,8 @@ public sealed record ReleaseManifest(
     ImageKind Kind = ImageKind.System,
     string? Digest = null,
     string? BuiltOn = null,
-    string? Contents = null)
+    string? Contents = null,
+    IReadOnlyList<ReleaseDelta>? Deltas = null)
 {
     /// <summary>The <c>typ</c> of a signed manifest.</summary>
     public const string Type = "nacre-release+jws";
@@ -36,7 +38,17 @@ public sealed record ReleaseManifest(
     /// <summary>Which release it is.</summary>
     [System.Text.Json.Serialization.JsonIgnore]
     public ReleaseName Name => new(Image, Version);
+
+    /// <summary>All that the store holds for this release: index, segments, deltas.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public IEnumerable<SegmentReference> Stored => Segments.Append(Index).Concat((Deltas ?? []).SelectMany(delta => delta.Parts.Append(delta.Plan)));
 }
+
+/// <summary>What changed since an earlier release of the image, compressed against the content that it replaces.</summary>
+/// <param name="From">That release.</param>
+/// <param name="Plan">The encrypted list of what the parts hold.</param>
+/// <param name="Parts">The encrypted content, in the plan's order.</param>
+public sealed record ReleaseDelta(int From, SegmentReference Plan, IReadOnlyList<SegmentReference> Parts);
 
 /// <summary>A stored segment: ciphertext under a name.</summary>
 /// <param name="Name">32 hexadecimal digits.</param>

@@ -111,6 +111,23 @@ public class ReleaseTests
     }
 
     [Fact]
+    public async Task A_release_is_published_only_with_all_files_of_its_deltas()
+    {
+        await using var world = await ReadyAsync();
+        await PublishAsync(world, await world.ManifestAsync(1));
+        var second = await world.ManifestAsync(2);
+        var file = Describe(SegmentName(), [1]);
+        foreach (var delta in new[] { new ReleaseDelta(1, file, []), new ReleaseDelta(1, second.Index, [file]) })
+        {
+            await FailsAsync(ErrorCatalogue.SegmentsMissing, PublishAsync(world, second with { Deltas = [delta] }));
+        }
+
+        await world.Admin.UploadSegmentAsync(file.Name, new byte[] { 1 });
+        var release = await PublishAsync(world, second with { Deltas = [new ReleaseDelta(1, file, [])] });
+        Assert.Equal(second.Segments.Append(second.Index).Sum(stored => stored.Length), release.StoredSize);
+    }
+
+    [Fact]
     public async Task A_signed_manifest_must_still_be_sane()
     {
         await using var world = await ReadyAsync();
@@ -124,6 +141,10 @@ public class ReleaseTests
             good with { Segments = [good.Segments[0], good.Segments[0]] }, good with { Index = good.Index with { Name = "../x" } },
             good with { Index = good.Index with { Length = 0 } }, good with { Index = good.Index with { Length = long.MaxValue } }, good with { Index = good.Index with { Sha256 = "x" } },
             good with { Segments = [good.Index with { Length = 5 }] },
+            good with { Deltas = [new ReleaseDelta(1, good.Index, [])] }, good with { Deltas = [new ReleaseDelta(0, good.Index, [])] },
+            good with { Version = 2, Deltas = [new ReleaseDelta(1, good.Index, [good.Segments[0] with { Name = "../x" }])] },
+            good with { Version = 2, Deltas = [new ReleaseDelta(1, good.Index, []), new ReleaseDelta(1, good.Index, [])] },
+            good with { Version = 2, Deltas = [new ReleaseDelta(1, good.Index with { Length = 5 }, [])] },
         ];
         foreach (var manifest in wrong)
         {

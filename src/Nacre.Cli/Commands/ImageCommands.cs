@@ -135,7 +135,8 @@ internal static class ImageCommands
     {
         var folder = new Argument<string>("FOLDER") { Description = "The folder that 'nacre image build' or 'nacre image import' made" };
         var channel = new Option<string?>("--channel") { Description = "Point this channel at the new release" };
-        var command = new Command("publish", "Publish an image as the next release: uploads only what the server lacks, signs it; interrupted, run it again") { folder, channel };
+        var noDelta = new Option<bool>("--no-delta") { Description = "Make no deltas. Otherwise devices that have the latest release, or one that a channel points at, download only what changed in it" };
+        var command = new Command("publish", "Publish an image as the next release: uploads only what the server lacks, signs it; interrupted, run it again") { folder, channel, noDelta };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var image = GoldenImage.Open(parsed.GetValue(folder)!);
@@ -145,18 +146,27 @@ internal static class ImageCommands
             var publisher = new ReleasePublisher(new ServerStore(client), Administration.PublisherKeys(), key);
             var result = await Terminal.ProgressAsync($"publishing {image.Name}", report => publisher.PublishAsync(
                 image,
+                !parsed.GetValue(noDelta),
                 new Reporter<PublishProgress>(progress => report(
                     progress.TotalBytes == 0 ? 1 : (double)progress.ReadBytes / progress.TotalBytes,
-                    $"{Terminal.Bytes(progress.ReadBytes)} of {Terminal.Bytes(progress.TotalBytes)} read, {Terminal.Bytes(progress.UploadedBytes)} uploaded")),
+                    progress.DeltaFrom is { } from
+                        ? $"delta from release {from}: {Terminal.Bytes(progress.ReadBytes)} of {Terminal.Bytes(progress.TotalBytes)} that changed, {Terminal.Bytes(progress.UploadedBytes)} uploaded"
+                        : $"{Terminal.Bytes(progress.ReadBytes)} of {Terminal.Bytes(progress.TotalBytes)} read, {Terminal.Bytes(progress.UploadedBytes)} uploaded")),
                 cancellationToken));
             if (parsed.GetValue(channel) is { } name)
             {
                 await client.MoveChannelAsync(image.Name, name, result.Release.Version, cancellationToken);
             }
 
-            Terminal.Result(result, () => Terminal.Line(
-                $"{image.Name} release {result.Release.Version}: {Terminal.Bytes(result.ImageBytes)}, of which {Terminal.Bytes(result.ReusedBytes)} were there; {Terminal.Bytes(result.UploadedBytes)} uploaded"
-                + (parsed.GetValue(channel) is { } moved ? $"; channel {moved} points at it" : "")));
+            Terminal.Result(result, () =>
+            {
+                Terminal.Line($"{image.Name} release {result.Release.Version}: {Terminal.Bytes(result.ImageBytes)}, of which {Terminal.Bytes(result.ReusedBytes)} were there; {Terminal.Bytes(result.UploadedBytes)} uploaded"
+                    + (parsed.GetValue(channel) is { } moved ? $"; channel {moved} points at it" : ""));
+                foreach (var delta in result.Deltas)
+                {
+                    Terminal.Line($"delta from release {delta.From}: {Terminal.Bytes(delta.Parts.Append(delta.Plan).Sum(file => file.Length))}");
+                }
+            });
         });
         return command;
     }

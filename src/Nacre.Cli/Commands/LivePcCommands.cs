@@ -238,7 +238,8 @@ internal static class LivePcCommands
                 planned =>
                 {
                     total = planned.Bytes;
-                    Terminal.Note($"{name}: release {planned.From?.ToString(CultureInfo.InvariantCulture) ?? "-"} to {planned.To}: {Terminal.Bytes(planned.Bytes)} to download of {Terminal.Bytes(planned.ReleaseBytes)}");
+                    Terminal.Note($"{name}: release {planned.From?.ToString(CultureInfo.InvariantCulture) ?? "-"} to {planned.To}: {Terminal.Bytes(planned.Bytes)} to download of {Terminal.Bytes(planned.ReleaseBytes)}"
+                        + (planned.SavedBytes > 0 ? $"; deltas save {Terminal.Bytes(planned.SavedBytes)}" : ""));
                     foreach (var layer in planned.Layers)
                     {
                         Terminal.Note($"{name}: {Words(layer)}");
@@ -249,6 +250,11 @@ internal static class LivePcCommands
                 isToStart: true,
                 Folder(parsed.GetValue(from)),
                 cancellationToken));
+            if (result?.DeltaFailure is { } failure)
+            {
+                Terminal.Note($"{name}: whole chunks came in the place of a delta, which could not be used ({failure})");
+            }
+
             Terminal.Result(result, () =>
             {
                 Terminal.Line(result is null

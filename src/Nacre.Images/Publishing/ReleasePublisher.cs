@@ -11,14 +11,17 @@ namespace Nacre.Images.Publishing;
 /// <param name="ReadBytes">Bytes of the image read.</param>
 /// <param name="TotalBytes">Bytes of the image.</param>
 /// <param name="UploadedBytes">Bytes sent to the store.</param>
-public readonly record struct PublishProgress(long ReadBytes, long TotalBytes, long UploadedBytes);
+/// <param name="DeltaFrom">The earlier release to which a delta is being made: <paramref name="ReadBytes"/> and <paramref name="TotalBytes"/> count what changed since then. Null
+/// while the image itself is published.</param>
+public readonly record struct PublishProgress(long ReadBytes, long TotalBytes, long UploadedBytes, int? DeltaFrom = null);
 
 /// <summary>What publishing did.</summary>
 /// <param name="Release">The release.</param>
 /// <param name="ImageBytes">Bytes of the image.</param>
 /// <param name="UploadedBytes">Bytes sent to the store.</param>
 /// <param name="ReusedBytes">Bytes of the image that the store had already.</param>
-public sealed record PublishResult(Release Release, long ImageBytes, long UploadedBytes, long ReusedBytes);
+/// <param name="Deltas">The deltas to it.</param>
+public sealed record PublishResult(Release Release, long ImageBytes, long UploadedBytes, long ReusedBytes, IReadOnlyList<ReleaseDelta> Deltas);
 
 /// <summary>
 /// Publishes a golden image as a release: cuts it into chunks, leaves out those that the organisation has published before, compresses and
@@ -31,6 +34,8 @@ public sealed class ReleasePublisher
     private const int BatchBytes = 16 * 1024 * 1024;
     private const int CompressionLevel = 9;
     private const int MostNames = 10_000;
+
+    private const int MostDeltas = 4;
 
     /// <summary>The longest hole that is one entry of the index: 1 GiB.</summary>
     private const int MaxHoleBlocks = 1 << 18;
@@ -55,9 +60,10 @@ public sealed class ReleasePublisher
 
     /// <summary>Publishes the next release of the image.</summary>
     /// <param name="image">What to publish.</param>
+    /// <param name="deltas">Whether deltas are made too: from the latest release, and from each that a channel points at.</param>
     /// <param name="progress">Told after each batch.</param>
     /// <param name="cancellationToken">Stops; running again continues.</param>
-    public async Task<PublishResult> PublishAsync(GoldenImage image, IProgress<PublishProgress>? progress, CancellationToken cancellationToken)
+    public async Task<PublishResult> PublishAsync(GoldenImage image, bool deltas, IProgress<PublishProgress>? progress, CancellationToken cancellationToken)
     {
         var releases = await store.ListReleasesAsync(cancellationToken).ConfigureAwait(false);
         var others = await LearnKnownChunksAsync(releases, cancellationToken).ConfigureAwait(false);
@@ -77,7 +83,7 @@ public sealed class ReleasePublisher
         }
 
         await run.FinishAsync(cancellationToken).ConfigureAwait(false);
-        var releaseKey = RandomNumberGenerator.GetBytes(32);
+        var releaseKey = keys.ReleaseKey(image.Name, version);
         var (index, segments) = BuildIndex(artifacts);
         var indexBytes = index.Seal(releaseKey);
         var indexName = Convert.ToHexStringLower(SHA256.HashData(indexBytes))[..32];
@@ -86,13 +92,24 @@ public sealed class ReleasePublisher
         var manifest = new ReleaseManifest(
             1, image.Name, version, image.Created, image.CommandLine, total, Reference(indexName, indexBytes), segments,
             image.Kind, digest, image.BuiltOn, image.Contents is null ? null : LayerContents.DigestOf(image.Contents));
+        var made = new List<ReleaseDelta>();
+        foreach (var earlier in deltas ? EarlierReleases(image.Name, releases, others) : [])
+        {
+            var maker = new DeltaPublisher(store, keys, bytes => uploaded += bytes);
+            if (await maker.MakeAsync(earlier, image, index, indexName, releaseKey, progress, cancellationToken).ConfigureAwait(false) is { } delta)
+            {
+                made.Add(delta);
+            }
+        }
+
+        manifest = made.Count == 0 ? manifest : manifest with { Deltas = made };
         var release = await store.PublishReleaseAsync(
             image.Name,
             new PublishRelease(
                 Jws.SignClaims(manifest, signingKey, ReleaseManifest.Type), Convert.ToBase64String(releaseKey),
                 image.Contents is null ? null : Convert.ToBase64String(LayerContents.Compress(image.Contents))),
             cancellationToken).ConfigureAwait(false);
-        return new PublishResult(release, total, uploaded, run.ReusedBytes);
+        return new PublishResult(release, total, uploaded, run.ReusedBytes, made);
     }
 
     private static string Word(ImageKind kind) => kind.ToString().ToLowerInvariant();
@@ -104,7 +121,12 @@ public sealed class ReleasePublisher
         return Convert.ToHexStringLower(await SHA256.HashDataAsync(stream, cancellationToken).ConfigureAwait(false));
     }
 
-    private static SegmentReference Reference(string name, byte[] bytes) => new(name, bytes.Length, Convert.ToHexStringLower(SHA256.HashData(bytes)));
+    /// <summary>The releases that devices are likely to have: the latest, and those that channels point at.</summary>
+    private static IEnumerable<ReleaseManifest> EarlierReleases(string image, IReadOnlyList<Release> releases, IReadOnlyList<ReleaseManifest> manifests) =>
+        releases.Zip(manifests).Where(one => one.Second.Image == image).OrderByDescending(one => one.Second.Version)
+            .Where((one, number) => number == 0 || one.First.Channels.Count > 0).Take(MostDeltas).Select(one => one.Second);
+
+    internal static SegmentReference Reference(string name, byte[] bytes) => new(name, bytes.Length, Convert.ToHexStringLower(SHA256.HashData(bytes)));
 
     private async Task<IReadOnlyList<ReleaseManifest>> LearnKnownChunksAsync(IReadOnlyList<Release> releases, CancellationToken cancellationToken)
     {

@@ -34,6 +34,12 @@ public sealed record UpdateResult(int? From, int To, long Bytes, long ReleaseByt
 {
     /// <summary>What becomes of the packages that the user installed; null where nobody could be asked: the LivePC does not run.</summary>
     public UserPackageFinding? UserPackages { get; init; }
+
+    /// <summary>Bytes that need not be downloaded because of deltas: as planned.</summary>
+    public long SavedBytes { get; init; }
+
+    /// <summary>Why a delta could not be used, where one could not: whole chunks were downloaded in its place.</summary>
+    public string? DeltaFailure { get; init; }
 }
 
 /// <summary>What an update does to an application layer.</summary>
@@ -220,7 +226,7 @@ public sealed partial class LivePcPlayer
     /// <param name="name">The LivePC.</param>
     /// <param name="userPackages">What is done at the next start with packages of the user's that the new release can't carry.</param>
     /// <param name="planned">Told what will be downloaded before it is.</param>
-    /// <param name="progress">Bytes that are still missing.</param>
+    /// <param name="progress">Bytes downloaded so far.</param>
     /// <param name="retry">Whether corporate layers that were set aside are taken again.</param>
     /// <param name="isToStart">Whether they start at the next start; else they are only downloaded.</param>
 
@@ -256,14 +262,18 @@ public sealed partial class LivePcPlayer
 
         using var cache = new SegmentCache(paths.Segments);
         using var releases = await OpenReleases.OpenAsync(lease, offered, new ReleaseOpener(paths, cache, Delivery.Of(lease, client.Server, from, time)), cancellationToken).ConfigureAwait(false);
+        await releases.FindDeltasAsync(lease, state.Needed, cancellationToken).ConfigureAwait(false);
         var before = releases.Statistics;
-        var missing = before.TotalBytes - before.PresentBytes;
+        var missing = releases.MissingBytes;
         if (offered.Equals(state.Next) && missing == 0)
         {
             return null;
         }
 
-        var result = new UpdateResult(state.Next?.System.Version, offered.System.Version, missing + before.FetchedBytes, before.TotalBytes, Compare(state.Next, offered));
+        var result = new UpdateResult(state.Next?.System.Version, offered.System.Version, missing + before.FetchedBytes, before.TotalBytes, Compare(state.Next, offered))
+        {
+            SavedBytes = releases.SavedBytes,
+        };
         planned(result);
         var finding = offered.Equals(state.Next) || lease.Kind == ImageKind.Disk ? null : await FindUserPackagesAsync(name, releases, cancellationToken).ConfigureAwait(false);
         if (finding is { Conflicts: [_, ..] conflicts })
@@ -273,7 +283,7 @@ public sealed partial class LivePcPlayer
 
         try
         {
-            await releases.EnsureAllAsync(new Progress(progress, before.PresentBytes), cancellationToken).ConfigureAwait(false);
+            await releases.EnsureAllAsync(new Progress(progress), cancellationToken).ConfigureAwait(false);
         }
         catch (Volumes.VolumeException exception)
         {
@@ -282,13 +292,13 @@ public sealed partial class LivePcPlayer
 
         if (!isToStart)
         {
-            return result with { Bytes = releases.Statistics.FetchedBytes, UserPackages = finding };
+            return result with { Bytes = releases.Statistics.FetchedBytes, UserPackages = finding, DeltaFailure = releases.DeltaFailure };
         }
 
         // What the user chose holds too where nobody could be asked whether there is anything to choose.
         folder.UserPackages = finding is { Conflicts: [] } || userPackages == UserPackageChoice.Postpone ? null : userPackages;
         await book.ChangeAsync(now => now.Offer(offered, time.GetUtcNow()), cancellationToken).ConfigureAwait(false);
-        return result with { Bytes = releases.Statistics.FetchedBytes, UserPackages = finding };
+        return result with { Bytes = releases.Statistics.FetchedBytes, UserPackages = finding, DeltaFailure = releases.DeltaFailure };
     }
 
     /// <summary>Asks the running guest what a release means for the user's packages.</summary>
@@ -381,8 +391,8 @@ public sealed partial class LivePcPlayer
     }
 
     /// <summary>Turns what is present into what was fetched.</summary>
-    private sealed class Progress(IProgress<long> inner, long before) : IProgress<ReleaseStatistics>
+    private sealed class Progress(IProgress<long> inner) : IProgress<ReleaseStatistics>
     {
-        public void Report(ReleaseStatistics value) => inner.Report(value.PresentBytes - before);
+        public void Report(ReleaseStatistics value) => inner.Report(value.FetchedBytes);
     }
 }

@@ -22,7 +22,7 @@ internal sealed class ReleaseOpener
         this.origin = origin;
     }
 
-    /// <summary>Bytes of the index that came from the origin.</summary>
+    /// <summary>Bytes of indexes and plans of deltas that came from the origin.</summary>
     public long FetchedBytes { get; private set; }
 
     /// <summary>Reads the release's index, from the cache or the origin, and checks it against the manifest.</summary>
@@ -49,6 +49,21 @@ internal sealed class ReleaseOpener
         }
     }
 
+    /// <summary>Reads a delta's plan from the origin, checks it against the manifest, and chooses what of the delta is worth its bytes.</summary>
+    /// <exception cref="VolumeException">The plan can't be had, is not what the manifest names, or is for other releases.</exception>
+    public async Task<DeltaReader> OpenDeltaAsync(
+        (ReleaseReader Reader, ReleaseManifest Manifest) from, (ReleaseReader Reader, ReleaseManifest Manifest) to, ReleaseDelta delta, byte[] releaseKey, CancellationToken cancellationToken)
+    {
+        if (delta.Parts.Append(delta.Plan).Any(file => !Names.IsSegmentName(file.Name)) || delta.Plan.Length is <= 0 or > DeltaPlan.MaxSealedSize)
+        {
+            throw new VolumeException(VolumeErrorKind.Corrupt, "the manifest's delta is out of bounds");
+        }
+
+        var bytes = await FetchAsync(delta.Plan, "the delta's plan", cancellationToken).ConfigureAwait(false);
+        var plan = DeltaPlan.Open(bytes, releaseKey, (from.Reader.Index, from.Manifest.Index.Name), (to.Reader.Index, to.Manifest.Index.Name));
+        return new DeltaReader(from.Reader, to.Reader, plan, [.. delta.Parts.Select(file => new DeltaFile(file.Name, file.Length, file.Sha256))], releaseKey, origin);
+    }
+
     private async Task<byte[]> ReadIndexAsync(SegmentReference reference, CancellationToken cancellationToken)
     {
         if (!Names.IsSegmentName(reference.Name) || reference.Length is <= 0 or > MaxIndexBytes)
@@ -62,15 +77,21 @@ internal sealed class ReleaseOpener
             return kept;
         }
 
-        var bytes = new byte[reference.Length];
-        await origin.ReadAsync(new SegmentRange(reference.Name, 0, bytes, Verify, isUrgent: true), cancellationToken).ConfigureAwait(false);
-        FetchedBytes += bytes.Length;
+        var bytes = await FetchAsync(reference, "the index", cancellationToken).ConfigureAwait(false);
         PlayerPaths.MakePrivate(paths.Indexes);
         DurableFile.Write(path, bytes);
         return bytes;
+    }
+
+    private async Task<byte[]> FetchAsync(SegmentReference reference, string what, CancellationToken cancellationToken)
+    {
+        var bytes = new byte[reference.Length];
+        await origin.ReadAsync(new SegmentRange(reference.Name, 0, bytes, Verify, isUrgent: true), cancellationToken).ConfigureAwait(false);
+        FetchedBytes += bytes.Length;
+        return bytes;
 
         int Verify(int arrived) => arrived < bytes.Length ? 0
-            : IsAuthentic(bytes, reference) ? arrived : throw new VolumeException(VolumeErrorKind.NotAuthentic, $"the index {reference.Name}");
+            : IsAuthentic(bytes, reference) ? arrived : throw new VolumeException(VolumeErrorKind.NotAuthentic, $"{what} {reference.Name}");
     }
 
     private static bool IsAuthentic(byte[] bytes, SegmentReference reference) =>

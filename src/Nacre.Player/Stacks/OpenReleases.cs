@@ -1,3 +1,4 @@
+using Nacre.Contracts;
 using Nacre.Player.Leases;
 using Nacre.Player.Releases;
 using Nacre.Volumes;
@@ -10,6 +11,9 @@ internal sealed class OpenReleases : IDisposable
 {
     private readonly List<ReleaseReader> readers = [];
     private readonly ReleaseOpener opener;
+
+    /// <summary>By the place in the stack, where there is one to use; with the release that it is from.</summary>
+    private readonly Dictionary<int, (DeltaReader Delta, ReleaseReader From)> deltas = [];
 
     private OpenReleases(CorporateStack stack, ReleaseOpener opener)
     {
@@ -30,6 +34,15 @@ internal sealed class OpenReleases : IDisposable
         new ReleaseStatistics(opener.FetchedBytes, 0, 0, 0),
         (sum, one) => new ReleaseStatistics(sum.FetchedBytes + one.FetchedBytes, sum.Requests + one.Requests, sum.PresentBytes + one.PresentBytes, sum.TotalBytes + one.TotalBytes));
 
+    /// <summary>Bytes that are still to be fetched to have all of them, with deltas where those are used.</summary>
+    public long MissingBytes => Statistics.TotalBytes - Statistics.PresentBytes - SavedBytes;
+
+    /// <summary>Bytes that deltas save.</summary>
+    public long SavedBytes => deltas.Values.Sum(one => one.Delta.ReplacedBytes - one.Delta.Bytes);
+
+    /// <summary>Why a delta, or a part of one, could not be used: whole chunks are fetched instead. Null where there was no such thing.</summary>
+    public string? DeltaFailure { get; private set; }
+
     /// <summary>Why one of them can't be read now; null where all can.</summary>
     public VolumeException? Failure => readers.Select(reader => reader.Failure).FirstOrDefault(failure => failure is not null);
 
@@ -40,7 +53,7 @@ internal sealed class OpenReleases : IDisposable
     public static string ExportOf(int number) => $"app-{number:00}";
 
     /// <summary>Opens every release of a stack that the lease covers.</summary>
-    /// <exception cref="Contracts.NacreException">What keeps one from being opened.</exception>
+    /// <exception cref="NacreException">What keeps one from being opened.</exception>
     public static async Task<OpenReleases> OpenAsync(OpenedLease lease, CorporateStack stack, ReleaseOpener opener, CancellationToken cancellationToken)
     {
         var opened = new OpenReleases(stack, opener);
@@ -62,16 +75,77 @@ internal sealed class OpenReleases : IDisposable
         }
     }
 
+    /// <summary>Finds, for each release that is not complete, the delta from a release on this device that saves the most.</summary>
+    /// <param name="lease">Covers the releases.</param>
+    /// <param name="kept">The releases on this device.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    public async Task FindDeltasAsync(OpenedLease lease, IReadOnlyList<ReleaseName> kept, CancellationToken cancellationToken)
+    {
+        foreach (var (reader, number) in readers.Select((reader, number) => (reader, number)).Where(one => one.reader.Statistics is var now && now.PresentBytes < now.TotalBytes))
+        {
+            var (manifest, _) = lease.Release(Stack.Releases[number]);
+            foreach (var delta in manifest.Deltas ?? [])
+            {
+                var name = new ReleaseName(manifest.Image, delta.From);
+                if (!kept.Contains(name) || !lease.Covers(name))
+                {
+                    continue;
+                }
+
+                await TryDeltaAsync(lease, name, number, manifest, delta, cancellationToken).ConfigureAwait(false);
+            }
+        }
+    }
+
     /// <summary>Fetches and verifies all that is missing of all of them.</summary>
     public async Task EnsureAllAsync(IProgress<ReleaseStatistics>? progress, CancellationToken cancellationToken)
     {
-        foreach (var reader in readers)
+        foreach (var (reader, number) in readers.Select((reader, number) => (reader, number)))
         {
+            if (deltas.TryGetValue(number, out var found))
+            {
+                await found.Delta.ApplyAsync(progress is null ? null : new Summed(this, progress), cancellationToken).ConfigureAwait(false);
+                DeltaFailure = found.Delta.Failure?.Message ?? DeltaFailure;
+            }
+
             await reader.EnsureAllAsync(progress is null ? null : new Summed(this, progress), cancellationToken).ConfigureAwait(false);
         }
     }
 
-    public void Dispose() => readers.ForEach(reader => reader.Dispose());
+    public void Dispose()
+    {
+        readers.ForEach(reader => reader.Dispose());
+        foreach (var (_, from) in deltas.Values)
+        {
+            from.Dispose();
+        }
+    }
+
+    private async Task TryDeltaAsync(OpenedLease lease, ReleaseName name, int number, ReleaseManifest manifest, ReleaseDelta delta, CancellationToken cancellationToken)
+    {
+        ReleaseReader? from = null;
+        try
+        {
+            var earlier = lease.Release(name).Manifest;
+            from = await opener.OpenAsync(earlier, lease.ReleaseKey(name), cancellationToken).ConfigureAwait(false);
+            var candidate = await opener.OpenDeltaAsync((from, earlier), (readers[number], manifest), delta, lease.ReleaseKey(manifest.Name), cancellationToken).ConfigureAwait(false);
+            var saved = candidate.ReplacedBytes - candidate.Bytes;
+            if (saved > (deltas.TryGetValue(number, out var best) ? best.Delta.ReplacedBytes - best.Delta.Bytes : 0))
+            {
+                best.From?.Dispose();
+                deltas[number] = (candidate, from);
+                from = null;
+            }
+        }
+        catch (Exception exception) when (exception is VolumeException or NacreException)
+        {
+            DeltaFailure = exception.Message;
+        }
+        finally
+        {
+            from?.Dispose();
+        }
+    }
 
     private sealed class Summed(OpenReleases releases, IProgress<ReleaseStatistics> progress) : IProgress<ReleaseStatistics>
     {

@@ -253,7 +253,7 @@ internal sealed class Images(NacreDatabase database, Segments segments, Rollouts
             return ImageErrors.VersionSkipped(latest + 1);
         }
 
-        var references = manifest.Segments.Append(manifest.Index).DistinctBy(segment => segment.Name).ToList();
+        var references = manifest.Stored.DistinctBy(segment => segment.Name).ToList();
         var present = await segments.FindAsync(references.Select(segment => segment.Name), cancellationToken);
         var missing = references.FindAll(wanted => !present.TryGetValue(wanted.Name, out var have) || have.Length != wanted.Length || have.Sha256 != wanted.Sha256);
         if (missing.Count > 0)
@@ -274,7 +274,7 @@ internal sealed class Images(NacreDatabase database, Segments segments, Rollouts
             Version = manifest.Version,
             PublishedAt = time.Now(),
             Size = manifest.Size,
-            StoredSize = references.Sum(segment => segment.Length),
+            StoredSize = manifest.Segments.Append(manifest.Index).Sum(segment => segment.Length),
             Manifest = compact,
             ManifestHash = hash,
             Key = ReleaseRow.ProtectKey(secrets, releaseKey, manifest.Image, manifest.Version),

@@ -10,6 +10,7 @@ internal static class ManifestRules
     public const int MostSegments = 65_536;
     private const long LargestSize = 1L << 46, LatestTime = 253_402_300_799;
     private const int LongestCommandLine = 2048;
+    private const int MostDeltas = 64;
 
     public static Failure? Check(ReleaseManifest manifest, string image, long maxSegmentBytes)
     {
@@ -34,12 +35,19 @@ internal static class ManifestRules
             { Segments: null or { Count: > MostSegments } } => "'segments' is missing or has too many",
             _ when !IsSane(manifest.Index, maxSegmentBytes) => "'index' is not a segment",
             _ when !manifest.Segments.All(segment => IsSane(segment, maxSegmentBytes)) => "one of 'segments' is not a segment",
+            { Deltas.Count: > MostDeltas } => "'deltas' has too many",
+            _ when manifest.Deltas?.All(delta => IsSane(delta, manifest.Version, maxSegmentBytes)) == false => "one of 'deltas' is none",
+            _ when manifest.Deltas?.DistinctBy(delta => delta.From).Count() != manifest.Deltas?.Count => "a release has two deltas",
+            _ when manifest.Stored.Count() > MostSegments => "it names too many stored files",
             _ when manifest.Segments.DistinctBy(segment => segment.Name).Count() != manifest.Segments.Count => "a segment is named twice",
-            _ when manifest.Segments.Any(segment => segment.Name == manifest.Index.Name && segment != manifest.Index) => "the index contradicts 'segments'",
+            _ when manifest.Stored.Distinct().DistinctBy(stored => stored.Name).Count() != manifest.Stored.Distinct().Count() => "what is stored under a name is given twice, differently",
             _ => null,
         };
         return reason is null ? null : ImageErrors.ManifestInvalid(reason);
     }
+
+    private static bool IsSane(ReleaseDelta? delta, int version, long maxSegmentBytes) => delta is { From: >= 1, Parts: not null } && delta.From < version
+        && IsSane(delta.Plan, maxSegmentBytes) && delta.Parts.All(part => IsSane(part, maxSegmentBytes));
 
     private static bool IsSane(SegmentReference? segment, long maxSegmentBytes) => segment is not null
         && Names.IsSegmentName(segment.Name) && segment.Length >= 1 && segment.Length <= maxSegmentBytes && Text.IsSha256(segment.Sha256);

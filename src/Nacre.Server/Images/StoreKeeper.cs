@@ -27,7 +27,7 @@ internal sealed class StoreKeeper(NacreDatabase database, ISegmentStore store, S
                 throw new NacreException(ErrorCatalogue.FileAccess, $"the database has a manifest that can't be read: release {release.Version} of '{release.Image}'");
             }
 
-            var names = manifest.Segments.Append(manifest.Index).Select(segment => segment.Name).ToHashSet(StringComparer.Ordinal);
+            var names = manifest.Stored.Select(segment => segment.Name).ToHashSet(StringComparer.Ordinal);
             var known = await database.Segments.Where(row => names.Contains(row.Name)).Select(row => row.Name).ToListAsync(cancellationToken);
             database.SegmentUses.AddRange(known.Select(name => new SegmentUseRow { Image = release.Image, Version = release.Version, Segment = name }));
         }

@@ -13,6 +13,7 @@ public sealed class PublisherKeys
     private readonly byte[] segmentNames;
     private readonly byte[] segments;
     private readonly byte[] catalogues;
+    private readonly byte[] releases;
 
     /// <summary>Derives the keys.</summary>
     /// <param name="organisationSecret">32 random bytes.</param>
@@ -28,6 +29,7 @@ public sealed class PublisherKeys
         segmentNames = Derive(secret, "nacre segment names");
         segments = Derive(secret, "nacre segments");
         catalogues = Derive(secret, "nacre catalogues");
+        releases = Derive(secret, "nacre releases");
         ChunkingSeed = BinaryPrimitives.ReadInt64LittleEndian(Derive(secret, "nacre chunking"));
         CryptographicOperations.ZeroMemory(secret);
     }
@@ -46,6 +48,11 @@ public sealed class PublisherKeys
     /// <summary>A segment's name: 16 bytes of HMAC-SHA-256 over exactly what will be encrypted under its key. The same name is therefore never
     /// used for two different contents, and no nonce twice for different bytes.</summary>
     internal byte[] NameSegment(ReadOnlySpan<byte> content) => HMACSHA256.HashData(segmentNames, content)[..SegmentFormat.NameSize];
+
+    /// <summary>The key of a release: opens its index and the deltas to it. The publisher finds it again when it makes a delta from that release to a later one.</summary>
+    /// <param name="image">The golden image.</param>
+    /// <param name="version">The release's number.</param>
+    public byte[] ReleaseKey(string image, int version) => Derive(releases, string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{image}/{version}"));
 
     /// <summary>The key of a segment's chunks; goes into the indexes of the releases that refer to it.</summary>
     public byte[] SegmentKey(ReadOnlySpan<byte> name) =>

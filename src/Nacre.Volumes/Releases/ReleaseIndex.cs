@@ -36,7 +36,6 @@ public sealed record ReleaseArtifact(string Name, long Size, IReadOnlyList<Relea
 /// </summary>
 public sealed class ReleaseIndex
 {
-    private const int HeaderSize = 24;
     private const int MaxEncodedSize = 256 * 1024 * 1024;
     private const int MaxArtifacts = 64;
     private const int MaxSegments = 1 << 20;
@@ -49,6 +48,8 @@ public sealed class ReleaseIndex
     {
         Segments = segments;
         Artifacts = artifacts;
+        Stored = [.. artifacts.SelectMany(artifact => artifact.Chunks).Where(chunk => chunk.Segment >= 0)
+            .DistinctBy(chunk => (chunk.Segment, chunk.Offset)).OrderBy(chunk => chunk.Segment).ThenBy(chunk => chunk.Offset)];
     }
 
     /// <summary>The segments, in the order that chunks refer to.</summary>
@@ -56,6 +57,9 @@ public sealed class ReleaseIndex
 
     /// <summary>The artifacts.</summary>
     public IReadOnlyList<ReleaseArtifact> Artifacts { get; }
+
+    /// <summary>Every stored chunk once, by segment and place in it. A delta refers to chunks by their number here.</summary>
+    public IReadOnlyList<ReleaseChunk> Stored { get; }
 
     private static ReadOnlySpan<byte> Magic => "NACREIDX"u8;
 
@@ -69,48 +73,14 @@ public sealed class ReleaseIndex
     public byte[] Seal(ReadOnlySpan<byte> releaseKey)
     {
         using var compressor = new Compressor(19);
-        var content = compressor.Wrap(Encode()).ToArray();
-        var bytes = new byte[HeaderSize + content.Length + SegmentFormat.TagSize];
-        Magic.CopyTo(bytes);
-        bytes[8] = 1;
-        RandomNumberGenerator.Fill(bytes.AsSpan(12, 12));
-        using var gcm = new AesGcm(Key(releaseKey), SegmentFormat.TagSize);
-        gcm.Encrypt(bytes.AsSpan(12, 12), content, bytes.AsSpan(HeaderSize, content.Length), bytes.AsSpan(HeaderSize + content.Length), bytes.AsSpan(0, 12));
-        return bytes;
+        return SealedFile.Seal(Magic, Key(releaseKey), compressor.Wrap(Encode()));
     }
 
     /// <summary>Opens a sealed index.</summary>
     /// <exception cref="VolumeException">Unsupported, Truncated, NotAuthentic (wrong key or changed), Corrupt.</exception>
     public static ReleaseIndex Open(ReadOnlySpan<byte> untrustedBytes, ReadOnlySpan<byte> releaseKey)
     {
-        if (untrustedBytes.Length < HeaderSize + SegmentFormat.TagSize)
-        {
-            throw new VolumeException(VolumeErrorKind.Truncated, "the release's index");
-        }
-
-        if (!untrustedBytes.StartsWith(Magic))
-        {
-            throw new VolumeException(VolumeErrorKind.Corrupt, "the release's index does not begin as one");
-        }
-
-        if (untrustedBytes[8] != 1 || untrustedBytes[9..12].ContainsAnyExcept((byte)0))
-        {
-            throw new VolumeException(VolumeErrorKind.Unsupported, $"the release's index has format {untrustedBytes[8]}");
-        }
-
-        var content = new byte[untrustedBytes.Length - HeaderSize - SegmentFormat.TagSize];
-        using (var gcm = new AesGcm(Key(releaseKey), SegmentFormat.TagSize))
-        {
-            try
-            {
-                gcm.Decrypt(untrustedBytes.Slice(12, 12), untrustedBytes[HeaderSize..^SegmentFormat.TagSize], untrustedBytes[^SegmentFormat.TagSize..], content, untrustedBytes[..12]);
-            }
-            catch (AuthenticationTagMismatchException exception)
-            {
-                throw new VolumeException(VolumeErrorKind.NotAuthentic, "the release's index", exception);
-            }
-        }
-
+        var content = SealedFile.Open(Magic, Key(releaseKey), untrustedBytes, "the release's index");
         try
         {
             using var decompressor = new Decompressor();

@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Collections.Concurrent;
+using System.Security.Cryptography;
 
 namespace Nacre.Volumes.Releases;
 
@@ -23,7 +24,7 @@ public sealed class ReleaseReader : IDisposable
     private const int RequestsAtOnce = 4;
     private readonly SegmentCache cache;
     private readonly ISegmentOrigin origin;
-    private readonly ConcurrentDictionary<(int Segment, int Offset), byte> present = new();
+    private readonly ConcurrentDictionary<(int Segment, int Offset), Form> present = new();
     private readonly ConcurrentDictionary<(int Segment, int Offset), Lazy<Task<byte[]>>> loading = new();
     private readonly LinkedList<(int Segment, int Offset)> recent = new();
     private readonly Dictionary<(int Segment, int Offset), (byte[] Plain, LinkedListNode<(int Segment, int Offset)> Node)> plains = [];
@@ -33,15 +34,20 @@ public sealed class ReleaseReader : IDisposable
     private long requests;
     private long presentBytes;
 
+    /// <summary>How a chunk lies in the cache: as it is in its segment, or as a delta left it, sealed without compression.</summary>
+    private enum Form
+    {
+        Segment,
+        Plain,
+    }
+
     /// <summary>Opens a release over a cache and an origin.</summary>
     public ReleaseReader(ReleaseIndex index, SegmentCache cache, ISegmentOrigin origin)
     {
         Index = index;
         this.cache = cache;
         this.origin = origin;
-        Unique = index.Artifacts.SelectMany(artifact => artifact.Chunks).Where(chunk => chunk.Segment >= 0)
-            .DistinctBy(chunk => (chunk.Segment, chunk.Offset)).OrderBy(chunk => chunk.Segment).ThenBy(chunk => chunk.Offset).ToArray();
-        TotalBytes = Unique.Sum(chunk => (long)chunk.StoredLength);
+        TotalBytes = index.Stored.Sum(chunk => (long)chunk.StoredLength);
         GuessWhatIsPresent();
     }
 
@@ -57,8 +63,6 @@ public sealed class ReleaseReader : IDisposable
 
     /// <summary>Why reads wait (the origin can't be reached: Io) or fail (what it serves is not the release: NotAuthentic, Truncated). Null while all is well.</summary>
     public VolumeException? Failure { get; private set; }
-
-    private ReleaseChunk[] Unique { get; }
 
     private long TotalBytes { get; }
 
@@ -88,7 +92,7 @@ public sealed class ReleaseReader : IDisposable
     /// <param name="cancellationToken">Stops; what arrived and was verified stays.</param>
     public async Task EnsureAllAsync(IProgress<ReleaseStatistics>? progress, CancellationToken cancellationToken)
     {
-        await EnsureAsync(Unique, isUrgent: false, progress, cancellationToken).ConfigureAwait(false);
+        await EnsureAsync(Index.Stored, isUrgent: false, progress, cancellationToken).ConfigureAwait(false);
         cache.Flush();
     }
 
@@ -167,8 +171,8 @@ public sealed class ReleaseReader : IDisposable
         }
     }
 
-    /// <summary>Fetches what is missing, in a few requests at a time. Stops where a chunk can't be kept: the rest would not fit either.</summary>
-    private async Task EnsureAsync(IEnumerable<ReleaseChunk> chunks, bool isUrgent, IProgress<ReleaseStatistics>? progress, CancellationToken cancellationToken)
+    /// <summary>Makes these chunks present and verified: fetches what is missing, in a few requests at a time. Stops where a chunk can't be kept: the rest would not fit either.</summary>
+    internal async Task EnsureAsync(IEnumerable<ReleaseChunk> chunks, bool isUrgent, IProgress<ReleaseStatistics>? progress, CancellationToken cancellationToken)
     {
         await Parallel.ForEachAsync(
             MissingRuns(chunks, cancellationToken),
@@ -251,7 +255,7 @@ public sealed class ReleaseReader : IDisposable
                     }
 
                     Interlocked.Add(ref fetchedBytes, chunk.StoredLength);
-                    Keep(segment.Name, chunk, untrusted);
+                    Keep(chunk, Form.Segment, untrusted);
                 }
 
                 return next == 0 ? 0 : run[next - 1].Offset + run[next - 1].StoredLength - start;
@@ -264,13 +268,90 @@ public sealed class ReleaseReader : IDisposable
         }
     }
 
-    private void Keep(string segment, ReleaseChunk chunk, ReadOnlySpan<byte> verified)
+    /// <summary>Whether the chunk is presumed to be in the cache; its tag decides when it is read.</summary>
+    internal bool IsPresumedPresent(ReleaseChunk chunk) => present.ContainsKey((chunk.Segment, chunk.Offset));
+
+    /// <summary>Counts what a delta brought.</summary>
+    internal void CountFetched(long bytes)
+    {
+        Interlocked.Increment(ref requests);
+        Interlocked.Add(ref fetchedBytes, bytes);
+    }
+
+    /// <summary>Keeps a chunk that was put together from a delta, if it is the release's.</summary>
+    /// <param name="chunk">The chunk.</param>
+    /// <param name="untrustedPlain">What it is said to be, of its length.</param>
+    /// <param name="tag">The tag that it has when it is sealed without compression, by the delta's plan.</param>
+    /// <returns>False where it is something else: nothing is kept then.</returns>
+    internal bool TryKeepPlain(ReleaseChunk chunk, ReadOnlySpan<byte> untrustedPlain, ReadOnlySpan<byte> tag)
+    {
+        var buffer = ArrayPool<byte>.Shared.Rent(chunk.Length + SegmentFormat.TagSize);
+        try
+        {
+            var bytes = buffer.AsSpan(0, chunk.Length + SegmentFormat.TagSize);
+            SegmentFormat.SealPlain(Index.Segments[chunk.Segment].Key.Span, chunk.Ordinal, untrustedPlain, bytes);
+            if (!CryptographicOperations.FixedTimeEquals(bytes[^SegmentFormat.TagSize..], tag))
+            {
+                return false;
+            }
+
+            Keep(chunk, Form.Plain, bytes);
+            return true;
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(buffer);
+        }
+    }
+
+    /// <summary>Reads a chunk's content from the cache into <paramref name="plain"/>, whose length is the chunk's; false where it is not there, or not authentic.</summary>
+    internal bool TryReadLocal(ReleaseChunk chunk, Span<byte> plain)
+    {
+        if (!present.TryGetValue((chunk.Segment, chunk.Offset), out var form))
+        {
+            form = Form.Segment;
+        }
+
+        var buffer = ArrayPool<byte>.Shared.Rent(chunk.Length + SegmentFormat.MaxChunkSize + SegmentFormat.TagSize);
+        var scratch = ArrayPool<byte>.Shared.Rent(SegmentFormat.MaxChunkSize);
+        try
+        {
+            if (ReadSealed(chunk, form, buffer) is var untrusted && !untrusted.IsEmpty && Open(chunk, form, untrusted, plain, scratch))
+            {
+                return true;
+            }
+
+            Forget(chunk);
+            return false;
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(buffer);
+            ArrayPool<byte>.Shared.Return(scratch);
+        }
+    }
+
+    private byte[]? TryReadLocal(ReleaseChunk chunk)
+    {
+        var plain = new byte[chunk.Length];
+        return TryReadLocal(chunk, plain) ? plain : null;
+    }
+
+    private bool Open(ReleaseChunk chunk, Form form, ReadOnlySpan<byte> untrusted, Span<byte> plain, byte[] scratch)
+    {
+        var key = Index.Segments[chunk.Segment].Key.Span;
+        return form == Form.Plain
+            ? SegmentFormat.TryOpenPlain(key, chunk.Ordinal, untrusted, plain)
+            : SegmentFormat.TryOpenChunk(key, chunk.Ordinal, chunk.Compressed, untrusted, plain, scratch);
+    }
+
+    private void Keep(ReleaseChunk chunk, Form form, ReadOnlySpan<byte> verified)
     {
         var key = (chunk.Segment, chunk.Offset);
         try
         {
-            cache.Write(segment, chunk.Offset, verified);
-            if (present.TryAdd(key, 0))
+            cache.Write(Index.Segments[chunk.Segment].Name, PlaceOf(chunk, form), verified);
+            if (present.TryAdd(key, form))
             {
                 Interlocked.Add(ref presentBytes, chunk.StoredLength);
             }
@@ -283,45 +364,19 @@ public sealed class ReleaseReader : IDisposable
         }
     }
 
-    private byte[]? TryReadLocal(ReleaseChunk chunk)
-    {
-        var segment = Index.Segments[chunk.Segment];
-        var buffer = ArrayPool<byte>.Shared.Rent(chunk.StoredLength);
-        var scratch = ArrayPool<byte>.Shared.Rent(SegmentFormat.MaxChunkSize);
-        try
-        {
-            var untrusted = buffer.AsSpan(0, chunk.StoredLength);
-            var plain = new byte[chunk.Length];
-            if (cache.TryRead(segment.Name, chunk.Offset, untrusted)
-                && SegmentFormat.TryOpenChunk(segment.Key.Span, chunk.Ordinal, chunk.Compressed, untrusted, plain, scratch))
-            {
-                return plain;
-            }
-
-            Forget(chunk);
-            return null;
-        }
-        finally
-        {
-            ArrayPool<byte>.Shared.Return(buffer);
-            ArrayPool<byte>.Shared.Return(scratch);
-        }
-    }
-
     private bool IsVerifiedLocally(ReleaseChunk chunk)
     {
-        if (!present.ContainsKey((chunk.Segment, chunk.Offset)))
+        if (!present.TryGetValue((chunk.Segment, chunk.Offset), out var form))
         {
             return false;
         }
 
-        var segment = Index.Segments[chunk.Segment];
-        var buffer = ArrayPool<byte>.Shared.Rent(chunk.StoredLength);
+        var buffer = ArrayPool<byte>.Shared.Rent(SegmentFormat.MaxChunkSize + SegmentFormat.TagSize);
         var scratch = ArrayPool<byte>.Shared.Rent(SegmentFormat.MaxChunkSize);
         try
         {
-            var untrusted = buffer.AsSpan(0, chunk.StoredLength);
-            if (cache.TryRead(segment.Name, chunk.Offset, untrusted) && Authenticates(chunk, untrusted, scratch))
+            var untrusted = ReadSealed(chunk, form, buffer);
+            if (!untrusted.IsEmpty && (form == Form.Plain ? Open(chunk, form, untrusted, scratch.AsSpan(0, chunk.Length), scratch) : Authenticates(chunk, untrusted, scratch)))
             {
                 return true;
             }
@@ -339,6 +394,17 @@ public sealed class ReleaseReader : IDisposable
     private bool Authenticates(ReleaseChunk chunk, ReadOnlySpan<byte> untrusted, byte[] scratch) => SegmentFormat.TryAuthenticate(
         Index.Segments[chunk.Segment].Key.Span, chunk.Ordinal, chunk.Compressed, chunk.Length, untrusted, scratch.AsSpan(0, untrusted.Length - SegmentFormat.TagSize));
 
+    private static long PlaceOf(ReleaseChunk chunk, Form form) => form == Form.Plain ? SegmentFormat.PlainPlace(chunk.Ordinal) : chunk.Offset;
+
+    private static int SealedLength(ReleaseChunk chunk, Form form) => form == Form.Plain ? chunk.Length + SegmentFormat.TagSize : chunk.StoredLength;
+
+    /// <summary>The bytes at the chunk's place in the cache; none where its file does not reach so far.</summary>
+    private ReadOnlySpan<byte> ReadSealed(ReleaseChunk chunk, Form form, byte[] buffer)
+    {
+        var bytes = buffer.AsSpan(0, SealedLength(chunk, form));
+        return cache.TryRead(Index.Segments[chunk.Segment].Name, PlaceOf(chunk, form), bytes) ? bytes : [];
+    }
+
     private void Forget(ReleaseChunk chunk)
     {
         if (present.TryRemove((chunk.Segment, chunk.Offset), out _))
@@ -350,16 +416,20 @@ public sealed class ReleaseReader : IDisposable
     /// <summary>A chunk whose tag's place holds anything but zeroes is presumed present; its tag decides when it is read.</summary>
     private void GuessWhatIsPresent()
     {
-        Span<byte> tag = stackalloc byte[SegmentFormat.TagSize];
-        foreach (var chunk in Unique)
+        foreach (var chunk in Index.Stored)
         {
-            var end = chunk.Offset + chunk.StoredLength;
-            if (cache.TryRead(Index.Segments[chunk.Segment].Name, end - SegmentFormat.TagSize, tag) && tag.ContainsAnyExcept((byte)0))
+            foreach (var form in new[] { Form.Segment, Form.Plain }.Where(form => HasTag(chunk, form)).Take(1))
             {
-                present.TryAdd((chunk.Segment, chunk.Offset), 0);
+                present.TryAdd((chunk.Segment, chunk.Offset), form);
                 presentBytes += chunk.StoredLength;
             }
         }
+    }
+
+    private bool HasTag(ReleaseChunk chunk, Form form)
+    {
+        Span<byte> tag = stackalloc byte[SegmentFormat.TagSize];
+        return cache.TryRead(Index.Segments[chunk.Segment].Name, PlaceOf(chunk, form) + SealedLength(chunk, form) - SegmentFormat.TagSize, tag) && tag.ContainsAnyExcept((byte)0);
     }
 
     private void Remember((int Segment, int Offset) key, byte[] plain)

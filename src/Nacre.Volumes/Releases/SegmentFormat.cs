@@ -18,6 +18,7 @@ internal static class SegmentFormat
     public const int CatalogueEntrySize = 24;
     public const int MaxChunkBlocks = 64;
     public const int MaxChunkSize = MaxChunkBlocks * IBlockDevice.BlockSize;
+    private const int PlainSlotSize = MaxChunkSize + IBlockDevice.BlockSize;
 
     /// <summary>Prevents a hostile length from asking for memory: no segment that a publisher makes is larger.</summary>
     public const int MaxSegmentSize = 32 * 1024 * 1024;
@@ -90,4 +91,40 @@ internal static class SegmentFormat
             return false;
         }
     }
+
+    /// <summary>Where in the cache's file of a segment a chunk lies that a delta brought: behind all that a segment can have, each in a place of its own.</summary>
+    public static long PlainPlace(uint ordinal) => MaxSegmentSize + (ordinal * (long)PlainSlotSize);
+
+    /// <summary>Seals a chunk without compression, under a key of its own for that form: the content follows from segment and ordinal, so a nonce is used for one text.</summary>
+    /// <param name="segmentKey">The segment's key.</param>
+    /// <param name="ordinal">The chunk's place in the segment.</param>
+    /// <param name="plain">Its content.</param>
+    /// <param name="destination">Receives the ciphertext and its tag.</param>
+    public static void SealPlain(ReadOnlySpan<byte> segmentKey, uint ordinal, ReadOnlySpan<byte> plain, Span<byte> destination)
+    {
+        Span<byte> nonce = stackalloc byte[12];
+        Nonce(nonce, ordinal);
+        using var gcm = new AesGcm(PlainKey(segmentKey), TagSize);
+        gcm.Encrypt(nonce, plain, destination[..^TagSize], destination[^TagSize..]);
+    }
+
+    /// <summary>Opens what <see cref="SealPlain"/> made; false where the bytes are not the authentic ones.</summary>
+    public static bool TryOpenPlain(ReadOnlySpan<byte> segmentKey, uint ordinal, ReadOnlySpan<byte> untrustedSealed, Span<byte> plain)
+    {
+        Span<byte> nonce = stackalloc byte[12];
+        Nonce(nonce, ordinal);
+        using var gcm = new AesGcm(PlainKey(segmentKey), TagSize);
+        try
+        {
+            gcm.Decrypt(nonce, untrustedSealed[..^TagSize], untrustedSealed[^TagSize..], plain);
+            return true;
+        }
+        catch (AuthenticationTagMismatchException)
+        {
+            return false;
+        }
+    }
+
+    private static byte[] PlainKey(ReadOnlySpan<byte> segmentKey) =>
+        HKDF.DeriveKey(HashAlgorithmName.SHA256, segmentKey.ToArray(), KeySize, info: "nacre plain chunks"u8.ToArray());
 }

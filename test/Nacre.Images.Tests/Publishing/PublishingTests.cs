@@ -27,7 +27,7 @@ public sealed class PublishingTests : IDisposable
     public async Task A_published_image_is_read_back_bit_for_bit()
     {
         var image = Image("disk", Content(40_000_000, 1), [1, 2, 3], new byte[5000]);
-        await Publisher().PublishAsync(image, null, Token);
+        await Publisher().PublishAsync(image, true, null, Token);
         using var reader = Open(store.Releases[0]);
         foreach (var artifact in image.Artifacts)
         {
@@ -44,7 +44,7 @@ public sealed class PublishingTests : IDisposable
         var random = new byte[9_000_000];
         new Random(8).NextBytes(random);
         var image = Image("disk", [.. random, .. Enumerable.Range(0, 9_000_000).Select(i => (byte)(i / 5000))], [1], [2]);
-        await Publisher().PublishAsync(image, null, Token);
+        await Publisher().PublishAsync(image, true, null, Token);
         using var reader = Open(store.Releases[0]);
         var chunks = reader.Index["system"].Chunks.Where(chunk => chunk.Segment >= 0).ToArray();
         Assert.Contains(chunks, chunk => chunk.Compressed);
@@ -57,7 +57,7 @@ public sealed class PublishingTests : IDisposable
     public async Task An_empty_artifact_and_one_of_zeroes_only_are_published()
     {
         var image = Image("disk", new byte[70_000_000], [], [7]);
-        await Publisher().PublishAsync(image, null, Token);
+        await Publisher().PublishAsync(image, true, null, Token);
         using var reader = Open(store.Releases[0]);
         Assert.Equal(70_000_000, (await reader.ReadAllAsync("system", 1 << 30, Token)).Length);
         Assert.Empty(await reader.ReadAllAsync("kernel", 1 << 30, Token));
@@ -68,10 +68,10 @@ public sealed class PublishingTests : IDisposable
     public async Task The_next_release_uploads_only_what_changed()
     {
         var content = Content(30_000_000, 2);
-        var first = await Publisher().PublishAsync(Image("disk", content, [1], [2]), null, Token);
+        var first = await Publisher().PublishAsync(Image("disk", content, [1], [2]), true, null, Token);
         // Four blocks are inserted near the beginning: everything behind moves.
         byte[] changed = [.. content.AsSpan(0, 1_003_520), .. Content(16_384, 3), .. content.AsSpan(1_003_520)];
-        var second = await Publisher().PublishAsync(Image("disk", changed, [1], [2]), null, Token);
+        var second = await Publisher().PublishAsync(Image("disk", changed, [1], [2]), true, null, Token);
         Assert.Equal(2, second.Release.Version);
         Assert.InRange(second.UploadedBytes, 1, first.UploadedBytes / 20);
         using var reader = Open(store.Releases[1]);
@@ -84,14 +84,14 @@ public sealed class PublishingTests : IDisposable
     {
         var image = Image("disk", Content(60_000_000, 4), [1], [2]);
         store.UploadsLeft = 3;
-        var interrupted = await Assert.ThrowsAsync<NacreException>(() => Publisher().PublishAsync(image, null, Token));
+        var interrupted = await Assert.ThrowsAsync<NacreException>(() => Publisher().PublishAsync(image, true, null, Token));
         Assert.Equal(ErrorCatalogue.ServerUnreachable, interrupted.Kind);
         Assert.Empty(store.Releases);
         var before = store.Segments.Keys.ToHashSet();
         Assert.Equal(3, before.Count);
         store.UploadsLeft = int.MaxValue;
         store.Uploaded.Clear();
-        await Publisher().PublishAsync(image, null, Token);
+        await Publisher().PublishAsync(image, true, null, Token);
         Assert.Empty(store.Uploaded.Intersect(before));
         using var reader = Open(store.Releases[0]);
         Assert.Equal(60_000_000, (await reader.ReadAllAsync("system", 1 << 30, Token)).Length);
@@ -102,22 +102,77 @@ public sealed class PublishingTests : IDisposable
     public async Task Two_publishers_with_the_same_inputs_make_the_same_segments()
     {
         var image = Image("disk", Content(20_000_000, 5), [1], [2]);
-        await Publisher().PublishAsync(image, null, Token);
+        await Publisher().PublishAsync(image, true, null, Token);
         var other = new MemoryStore();
-        await new ReleasePublisher(other, keys, signingKey).PublishAsync(image, null, Token);
+        await new ReleasePublisher(other, keys, signingKey).PublishAsync(image, true, null, Token);
         var ours = Manifest(store.Releases[0]).Segments;
         Assert.Equal(ours, Manifest(other.Releases[0]).Segments);
         Assert.All(ours, segment => Assert.Equal(store.Segments[segment.Name], other.Segments[segment.Name]));
     }
 
     [Fact]
+    [Spec("REL-005", "REL-060")]
+    public async Task The_same_release_published_by_two_machines_is_the_same_release_bit_for_bit_before_encryption()
+    {
+        var first = Content(20_000_000, 21);
+        byte[] second = [.. first.AsSpan(0, 5_000_000), .. Content(300_000, 22), .. first.AsSpan(5_000_000)];
+        var other = new MemoryStore();
+        foreach (var content in new[] { first, second })
+        {
+            var image = Image("disk", content, [1, 2, 3], [4, 5]);
+            await Publisher().PublishAsync(image, true, null, Token);
+            await new ReleasePublisher(other, new PublisherKeys(SHA256.HashData("an organisation"u8)), signingKey).PublishAsync(image, true, null, Token);
+        }
+
+        for (var number = 0; number < 2; number++)
+        {
+            var (ours, theirs) = (Manifest(store.Releases[number]), Manifest(other.Releases[number]));
+            Assert.Equal(store.Keys[number + 1], other.Keys[number + 1]);
+            Assert.Equal(ours.Segments, theirs.Segments);
+            Assert.All(ours.Segments, segment => Assert.Equal(store.Segments[segment.Name], other.Segments[segment.Name]));
+            var (mine, yours) = (Opened(store, ours), Opened(other, theirs));
+            Assert.Equal(mine.Segments.Select(segment => (segment.Name, Convert.ToHexString(segment.Key.Span), segment.Length)), yours.Segments.Select(segment => (segment.Name, Convert.ToHexString(segment.Key.Span), segment.Length)));
+            Assert.Equal(mine.Artifacts.SelectMany(artifact => artifact.Chunks), yours.Artifacts.SelectMany(artifact => artifact.Chunks));
+            Assert.Equal((ours.Image, ours.Version, ours.Created, ours.Size, ours.Digest), (theirs.Image, theirs.Version, theirs.Created, theirs.Size, theirs.Digest));
+            Assert.Equal(ours.Deltas?.Select(delta => (delta.From, Lengths(delta))), theirs.Deltas?.Select(delta => (delta.From, Lengths(delta))));
+        }
+
+        Assert.Equal(1, Assert.Single(Manifest(store.Releases[1]).Deltas!).From);
+        Assert.NotEqual(store.Keys[1], store.Keys[2]);
+
+        ReleaseIndex Opened(MemoryStore where, ReleaseManifest manifest) => ReleaseIndex.Open(where.Segments[manifest.Index.Name], keys.ReleaseKey(manifest.Image, manifest.Version));
+
+        static string Lengths(ReleaseDelta delta) => string.Join(' ', delta.Parts.Select(part => part.Length));
+    }
+
+    [Fact]
+    public async Task No_delta_is_made_where_none_is_wanted_or_the_earlier_release_can_not_be_opened()
+    {
+        var content = Content(5_000_000, 23);
+        var first = await Publisher().PublishAsync(Image("disk", content, [1], [2]), true, null, Token);
+        Assert.Empty(first.Deltas);
+        content[1_000_000]++;
+        var second = await Publisher().PublishAsync(Image("disk", content, [1], [2]), false, null, Token);
+        Assert.Null(Manifest(second.Release).Deltas);
+
+        // As it was published before keys followed from the secret.
+        var manifest = Manifest(store.Releases[1]);
+        var strange = ReleaseIndex.Open(store.Segments[manifest.Index.Name], keys.ReleaseKey("disk", 2)).Seal(RandomNumberGenerator.GetBytes(32));
+        store.Segments[manifest.Index.Name] = strange;
+        manifest = manifest with { Index = manifest.Index with { Sha256 = Convert.ToHexStringLower(SHA256.HashData(strange)), Length = strange.Length } };
+        store.Releases[1] = store.Releases[1] with { Manifest = Jws.SignClaims(manifest, signingKey, ReleaseManifest.Type) };
+        content[2_000_000]++;
+        Assert.Empty((await Publisher().PublishAsync(Image("disk", content, [1], [2]), true, null, Token)).Deltas);
+    }
+
+    [Fact]
     public async Task A_store_that_lists_a_release_of_somebody_else_is_refused()
     {
         var image = Image("disk", Content(1_000_000, 6), [1], [2]);
-        await Publisher().PublishAsync(image, null, Token);
+        await Publisher().PublishAsync(image, true, null, Token);
         using var strange = ECDsa.Create(ECCurve.NamedCurves.nistP256);
         store.Releases[0] = store.Releases[0] with { Manifest = Jws.SignClaims(Manifest(store.Releases[0]), strange, ReleaseManifest.Type) };
-        var refused = await Assert.ThrowsAsync<NacreException>(() => Publisher().PublishAsync(image, null, Token));
+        var refused = await Assert.ThrowsAsync<NacreException>(() => Publisher().PublishAsync(image, true, null, Token));
         Assert.Equal(ErrorCatalogue.ReleaseNotAuthentic, refused.Kind);
     }
 

@@ -29,7 +29,10 @@ internal static class TestRelease
     }
 
     /// <summary>Publishes in chunks of four blocks.</summary>
-    public static ReleaseIndex Publish(PublisherKeys keys, MemoryOrigin origin, byte[] content)
+    public static ReleaseIndex Publish(PublisherKeys keys, MemoryOrigin origin, byte[] content) => Publish(keys, origin, content, []);
+
+    /// <summary>Publishes in chunks of four blocks, without those that are known already.</summary>
+    public static ReleaseIndex Publish(PublisherKeys keys, MemoryOrigin origin, byte[] content, Dictionary<UInt128, ChunkPlace> known)
     {
         using var compressor = new Compressor(3);
         var builder = new SegmentBuilder(keys);
@@ -44,7 +47,7 @@ internal static class TestRelease
             }
 
             var name = keys.NameChunk(plain);
-            if (!names.Contains(name))
+            if (!names.Contains(name) && !known.ContainsKey(name))
             {
                 var frame = compressor.Wrap(plain);
                 var compressed = frame.Length < plain.Length;
@@ -54,18 +57,26 @@ internal static class TestRelease
             names.Add(name);
         }
 
-        var segment = builder.Seal();
-        origin.Segments[segment.Name] = segment.Bytes;
-        var places = segment.Chunks.ToDictionary(chunk => chunk.Chunk, chunk => chunk.Place);
+        if (builder.Count > 0)
+        {
+            var built = builder.Seal();
+            origin.Segments[built.Name] = built.Bytes;
+            foreach (var (chunk, place) in built.Chunks)
+            {
+                known.Add(chunk, place);
+            }
+        }
+
+        var segments = names.Where(name => name is not null).Select(name => known[name!.Value].Segment).Distinct().ToList();
         var chunks = names.Select((name, i) =>
         {
             var length = Math.Min(4 * 4096, content.Length - (i * 4 * 4096));
-            return name is { } known && places[known] is var place
-                ? new ReleaseChunk(i * 4 * 4096, length, 0, place.Ordinal, place.Offset, place.StoredLength, place.Compressed)
+            return name is { } one && known[one] is var place
+                ? new ReleaseChunk(i * 4 * 4096, length, segments.IndexOf(place.Segment), place.Ordinal, place.Offset, place.StoredLength, place.Compressed)
                 : new ReleaseChunk(i * 4 * 4096, length, -1, 0, 0, 0, false);
         }).ToArray();
         return new ReleaseIndex(
-            [new ReleaseSegment(segment.Name, keys.SegmentKey(Convert.FromHexString(segment.Name)), segment.Bytes.Length)],
+            [.. segments.Select(segment => new ReleaseSegment(segment, keys.SegmentKey(Convert.FromHexString(segment)), origin.Segments[segment].Length))],
             [new ReleaseArtifact("system", content.Length, chunks)]);
     }
 }
