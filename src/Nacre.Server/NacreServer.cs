@@ -100,7 +100,7 @@ public static class NacreServer
         services.AddSingleton<ISegmentStore>(provider => provider.GetRequiredService<FolderSegmentStore>());
         services.AddScoped<AuditTrail>().AddScoped<Users>().AddScoped<Devices>().AddScoped<DeviceAuthenticator>().AddScoped<Enrolment>()
             .AddScoped<SigningKey>().AddScoped<Segments>().AddScoped<Images>().AddScoped<LivePcs>().AddScoped<Layers>().AddScoped<Reports>().AddScoped<Anchors>()
-            .AddScoped<Leases>().AddScoped<Orders>();
+            .AddScoped<Leases>().AddScoped<Orders>().AddScoped<BootSets>();
         services.AddHostedService<Startup>().AddHostedService<CodeSweeper>();
     }
 
@@ -119,6 +119,7 @@ public static class NacreServer
         IdentityEndpoints.Map(groups);
         DeviceEndpoints.Map(groups);
         ImageEndpoints.Map(groups);
+        BootSetEndpoints.Map(groups);
         SegmentEndpoints.Map(groups, options);
         LivePcEndpoints.Map(groups);
         LeaseEndpoints.Map(groups);
