@@ -1,3 +1,4 @@
+using Nacre.Contracts;
 using Nacre.Player.Leases;
 using Nacre.Player.Releases;
 using Nacre.Volumes;
@@ -40,7 +41,7 @@ internal sealed class OpenReleases : IDisposable
     public static string ExportOf(int number) => $"app-{number:00}";
 
     /// <summary>Opens every release of a stack that the lease covers.</summary>
-    /// <exception cref="Contracts.NacreException">What keeps one from being opened.</exception>
+    /// <exception cref="NacreException">What keeps one from being opened.</exception>
     public static async Task<OpenReleases> OpenAsync(OpenedLease lease, CorporateStack stack, ReleaseOpener opener, CancellationToken cancellationToken)
     {
         var opened = new OpenReleases(stack, opener);
@@ -70,6 +71,29 @@ internal sealed class OpenReleases : IDisposable
             await reader.EnsureAllAsync(progress is null ? null : new Summed(this, progress), cancellationToken).ConfigureAwait(false);
         }
     }
+
+    /// <summary>A pack of one of the releases.</summary>
+    internal sealed record FoundPack(ReleaseReader Reader, BootPack Pack, IReadOnlyList<StoredRange> Copies);
+
+    /// <summary>Reads what the packs hold of the releases that are not all here.</summary>
+    /// <exception cref="VolumeException">One can't be read, or is none.</exception>
+    public async Task<IReadOnlyList<FoundPack>> FindPacksAsync(IReadOnlyList<BootPack> untrustedPacks, CancellationToken cancellationToken)
+    {
+        var found = new List<FoundPack>();
+        foreach (var (release, reader) in Stack.Releases.Zip(readers))
+        {
+            if (reader.Statistics is var now && now.PresentBytes < now.TotalBytes && untrustedPacks.FirstOrDefault(pack => pack is not null && pack.Release == release) is { } pack)
+            {
+                found.Add(new FoundPack(reader, pack, await opener.ReadPackAsync(pack, cancellationToken).ConfigureAwait(false)));
+            }
+        }
+
+        return found;
+    }
+
+    /// <summary>What each release's start read so far; the recording ends.</summary>
+    public IReadOnlyList<(ReleaseName Release, IReadOnlyList<StoredRange> Chunks)> EndRecording() => [.. Stack.Releases.Zip(readers, (release, reader) =>
+        (release, (IReadOnlyList<StoredRange>)[.. reader.EndRecording().Select(chunk => new StoredRange(chunk.Segment, chunk.Offset, chunk.Length))]))];
 
     public void Dispose() => readers.ForEach(reader => reader.Dispose());
 
