@@ -90,7 +90,7 @@ echo "image,link,start,round,seconds,bytes,% of the image,requests"
 for image in "${images[@]}"; do
   name=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["name"])' "$image/image.json")
   rm -rf "$work/server" "$work/admin" "$work/kept"
-  ip netns exec "$office" "$nacre" server --listen http://10.73.0.1:8400 --data "$work/server" 2>"$work/server.log" & server=$!
+  ip netns exec "$office" "$nacre" server --listen http://10.73.0.1:8400 --data "$work/server" >"$work/server.log" 2>&1 & server=$!
   first=${links%% *}
   join "$first"
   for _ in $(seq 300); do ip netns exec "$office" "$nacre" login http://10.73.0.1:8400 --token-file "$work/server/admin-token" >/dev/null 2>&1 && break; sleep 0.2; done

@@ -7,7 +7,7 @@ namespace Nacre.Volumes.Releases;
 /// <content>The boot set: which chunks a start reads, and taking them from an object that has copies of them in that order (SPEC.md, REL-06x).</content>
 public sealed partial class ReleaseReader
 {
-    private const int LeastPiece = 64 * 1024, MostPiece = 2 * 1024 * 1024;
+    private const int LeastPiece = 128 * 1024, MostPiece = 2 * 1024 * 1024;
 
     /// <summary>A piece should arrive within this time: what somebody waits for is not held up by much that is not.</summary>
     private static readonly TimeSpan PieceTime = TimeSpan.FromMilliseconds(200);
