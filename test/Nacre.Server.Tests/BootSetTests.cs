@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Security.Cryptography;
 using Nacre.Client;
 using Nacre.Contracts;
+using Nacre.Testing;
 using Xunit;
 using static Nacre.Server.Tests.World;
 
@@ -87,6 +88,7 @@ public class BootSetTests
     }
 
     [Fact]
+    [Spec("REL-063")]
     public async Task A_recording_that_lies_is_refused_and_nothing_is_kept()
     {
         await using var office = await Office.OpenAsync();
@@ -165,6 +167,7 @@ public class BootSetTests
     }
 
     [Fact]
+    [Spec("REL-063")]
     public void A_device_that_lies_adds_nothing_to_what_two_others_agree_on_and_takes_nothing_away()
     {
         static IReadOnlyList<StoredRange> Ranges(params int[] places) => [.. places.Select(place => new StoredRange(new string('a', 32), 32 + (place * 100), 100))];

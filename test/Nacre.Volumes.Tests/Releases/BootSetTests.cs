@@ -64,6 +64,7 @@ public sealed class BootSetTests : IDisposable
     }
 
     [Fact]
+    [Spec("REL-061")]
     public async Task Arbitrary_software_in_a_pack_is_never_kept_and_ends_the_pack()
     {
         var copies = Copies(0, 4, 8, 12);
@@ -79,6 +80,7 @@ public sealed class BootSetTests : IDisposable
     }
 
     [Fact]
+    [Spec("REL-061")]
     public async Task Mix_and_match_another_chunk_in_a_chunks_place_does_not_verify()
     {
         var copies = Copies(0, 4);
@@ -101,6 +103,7 @@ public sealed class BootSetTests : IDisposable
     }
 
     [Fact]
+    [Spec("REL-060")]
     public async Task Endless_data_of_other_things_costs_no_bytes()
     {
         var copies = Copies(0);
@@ -112,6 +115,7 @@ public sealed class BootSetTests : IDisposable
     }
 
     [Fact]
+    [Spec("REL-062")]
     public async Task What_is_read_while_the_pack_does_not_come_is_asked_for_alone()
     {
         var copies = Copies(0, 4, 8, 12);
