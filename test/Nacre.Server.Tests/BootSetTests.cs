@@ -62,6 +62,7 @@ public class BootSetTests
         await office.SendAsync(first, a, b); // again, and other: the first one stays
         Assert.Null(await office.PackAsync());
 
+        office.World.Time.Advance(TimeSpan.FromSeconds(1));
         await office.SendAsync(second, a, b);
         var pack = (await office.PackAsync())!;
         Assert.Equal((2, BootSet.TableSize(2) + 74_000L), (pack.Chunks, pack.Length));
