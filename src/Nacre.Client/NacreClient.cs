@@ -181,6 +181,19 @@ public sealed partial class NacreClient : IDisposable
     public Task SendReportAsync(string livePc, SendReport report, CancellationToken cancellationToken = default) =>
         transport.SendAsync(HttpMethod.Post, $"v1/device/livepcs/{Escape(livePc)}/reports", report, cancellationToken);
 
+    /// <summary>Sends what a start of this device read.</summary>
+    public Task SendRecordingAsync(string livePc, SendRecording recording, CancellationToken cancellationToken = default) =>
+        transport.SendAsync(HttpMethod.Post, $"v1/device/livepcs/{Escape(livePc)}/recordings", recording, cancellationToken);
+
+    /// <summary>What is known of a release's boot set.</summary>
+    public Task<BootSetState> GetBootSetAsync(string image, int version, CancellationToken cancellationToken = default) =>
+        transport.GetAsync<BootSetState>(string.Create(CultureInfo.InvariantCulture, $"v1/images/{Escape(image)}/releases/{version}/boot-set"), cancellationToken);
+
+    /// <summary>Makes a release's boot pack of one device's recording that the administrator trusts.</summary>
+    public Task<BootSetState> TrustRecordingAsync(string image, int version, string device, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<BootSetState>(
+            HttpMethod.Post, string.Create(CultureInfo.InvariantCulture, $"v1/images/{Escape(image)}/releases/{version}/boot-set"), new TrustRecording(device), cancellationToken);
+
     /// <summary>What is decided about a LivePC's layers.</summary>
     public Task<LayerPolicy> GetLayerPolicyAsync(string livePc, CancellationToken cancellationToken = default) =>
         transport.GetAsync<LayerPolicy>($"v1/livepcs/{Escape(livePc)}/policy", cancellationToken);

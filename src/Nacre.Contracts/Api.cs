@@ -283,7 +283,8 @@ public sealed record TakeLease(
 /// <param name="Manifests">Signed manifests of every release that the lease covers.</param>
 /// <param name="Keys"><see cref="LeaseKeys"/> as compact JWE (ECDH-ES+A256KW, A256GCM) to the device's key.</param>
 /// <param name="ReleaseKey">The organisation's release signing key, for a device that enrolled before there was one. A device that has one ignores it.</param>
-public sealed record LeaseGrant(string Lease, IReadOnlyList<string> Manifests, string Keys, PublicKey? ReleaseKey);
+/// <param name="BootPacks">Where the boot packs of those releases are; a hint, nothing of it is signed.</param>
+public sealed record LeaseGrant(string Lease, IReadOnlyList<string> Manifests, string Keys, PublicKey? ReleaseKey, IReadOnlyList<BootPack>? BootPacks = null);
 
 /// <summary>What the server says with a lease. Times are seconds since 1970 (RFC 7519).</summary>
 /// <param name="Sub">The device.</param>

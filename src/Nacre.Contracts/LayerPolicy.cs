@@ -143,6 +143,9 @@ public sealed partial record LayerPolicy
         init => field = value == 0 ? 0 : Within(value, 10_000, 2_000_000_000, "downloadBytesPerSecond");
     }
 
+    /// <summary>Whether devices send which chunks the first start of a release reads (places of ciphertext in the store, no content), so that the server can make boot packs of them.</summary>
+    public bool RecordStarts { get; init; } = true;
+
     /// <summary>Reads a policy as an administrator writes it; what is left out is the default's.</summary>
     /// <exception cref="NacreException">RequestInvalid: no policy, a key that is none, or a value out of its bounds.</exception>
     public static LayerPolicy Parse(ReadOnlySpan<byte> untrustedJson)

@@ -101,7 +101,7 @@ public static class NacreServer
         services.AddSingleton<ISegmentStore>(options.S3 is null ? new FolderSegmentStore(directory) : new S3SegmentStore(options.S3, directory));
         services.AddScoped<AuditTrail>().AddScoped<Users>().AddScoped<Devices>().AddScoped<DeviceAuthenticator>().AddScoped<Enrolment>()
             .AddScoped<SigningKey>().AddScoped<Segments>().AddScoped<Images>().AddScoped<LivePcs>().AddScoped<Layers>().AddScoped<Rollouts>().AddScoped<Reports>().AddScoped<Anchors>()
-            .AddScoped<Leases>().AddScoped<Orders>().AddScoped<StoreKeeper>().AddScoped<Origins>();
+            .AddScoped<Leases>().AddScoped<Orders>().AddScoped<StoreKeeper>().AddScoped<Origins>().AddScoped<BootSets>();
         services.AddHostedService<Startup>().AddHostedService<CodeSweeper>().AddHostedService<StoreSweeper>();
     }
 
@@ -120,6 +120,7 @@ public static class NacreServer
         IdentityEndpoints.Map(groups);
         DeviceEndpoints.Map(groups);
         ImageEndpoints.Map(groups);
+        BootSetEndpoints.Map(groups);
         SegmentEndpoints.Map(groups, options);
         LivePcEndpoints.Map(groups);
         LeaseEndpoints.Map(groups);

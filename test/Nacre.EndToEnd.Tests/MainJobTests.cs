@@ -115,7 +115,7 @@ public sealed class MainJobTests
         await using var organisation = await Organisation.CreateAsync();
         await organisation.OfferAsync(await GoldenImages.MinimalAsync(1));
         await organisation.EnrolAsync();
-        await StartAsync(organisation.Device);
+        var first = await StartAsync(organisation.Device);
 
         // The guest writes numbers, each flushed before the next is begun, and says how far it is.
         await organisation.InGuestAsync(
@@ -130,8 +130,17 @@ public sealed class MainJobTests
         // Its QEMU too, as when memory runs out: nobody can go on with the guest, and the next start reads what was flushed.
         await organisation.KillPlayerAsync();
         await organisation.KillMachineAsync();
+
+        // Nothing of the release is on the device any more; what its first start read makes the boot pack, which the next start takes instead of asking for each chunk.
+        var boot = JsonDocument.Parse((await organisation.Administrator.RunAsync("image", "boot-set", "debian-minimal", "1", "--json")).Output).RootElement;
+        var recorder = Assert.Single(boot.GetProperty("recordings").EnumerateArray()).GetProperty("device").GetString()!;
+        Assert.Equal(JsonValueKind.Null, boot.GetProperty("pack").ValueKind);
+        Assert.Matches("boot pack: [0-9]+ chunks, [0-9.]+ MB", (await organisation.Administrator.RunAsync("image", "boot-set", "debian-minimal", "1", "--trust", recorder)).Output);
+        Directory.Delete(Path.Combine(organisation.DeviceState, "segments"), recursive: true);
         var started = await StartAsync(organisation.Device);
-        Figure("start after SIGKILL", Words(started));
+        Figure("start after SIGKILL, with the boot pack", Words(started));
+        Assert.InRange(started.GetProperty("fetchRequests").GetInt64(), 2, first.GetProperty("fetchRequests").GetInt64() / 2);
+        Assert.Matches("^(Usable|Complete)$", started.GetProperty("presence").GetString());
         var kept = int.Parse((await organisation.InGuestAsync("cat /home/user/count")).TrimEnd(), System.Globalization.CultureInfo.InvariantCulture);
         Assert.True(kept >= flushed, $"the guest had flushed {flushed}, and {kept} is there");
         Assert.DoesNotContain("error", await organisation.InGuestAsync("dmesg | grep -iE 'ext4.*error|I/O error' || true"), StringComparison.OrdinalIgnoreCase);

@@ -2,6 +2,7 @@ using System.Security.Cryptography;
 using Nacre.Contracts;
 using Nacre.Player.Releases;
 using Nacre.Testing;
+using Nacre.Volumes;
 using Nacre.Volumes.Releases;
 using Xunit;
 
@@ -44,6 +45,25 @@ public sealed class ReleaseOpenerTests : IDisposable
         {
             var refused = await Assert.ThrowsAsync<NacreException>(() => OpenAsync(other, cache));
             Assert.Equal(ErrorCatalogue.SegmentNotAuthentic, refused.Kind);
+        }
+    }
+
+    [Fact]
+    [Spec("REL-070")]
+    public async Task A_boot_pack_that_is_none_is_refused_before_anything_of_it_is_fetched()
+    {
+        using var cache = new SegmentCache(folder["segments"]);
+        var range = new StoredRange(SegmentName, 32, 100);
+        async Task<IReadOnlyList<StoredRange>> ReadAsync(byte[] table, int chunks, string? name = null) => await new ReleaseOpener(PlayerPaths.Open(), cache, new IndexOrigin(table))
+            .ReadPackAsync(new BootPack(new ReleaseName("desk", 1), name ?? SegmentName, chunks, 1_000_000), TestContext.Current.CancellationToken);
+        Assert.Equal([range], await ReadAsync([.. BootSet.Encode([range]), .. new byte[100]], 1));
+        foreach (var (table, chunks, name) in new (byte[], int, string?)[]
+        {
+            (BootSet.Encode([range]), 1, "../../etc/passwd"), ([], 0, null), ([], -1, null), ([], BootSet.MostChunks + 1, null), ([], int.MaxValue, null),
+            (BootSet.Encode([range, range]), 2, null), (BootSet.Encode([range, range with { Offset = 200 }]), 1, null), (RandomNumberGenerator.GetBytes(BootSet.TableSize(3)), 3, null),
+        })
+        {
+            Assert.Equal(VolumeErrorKind.Corrupt, (await Assert.ThrowsAsync<VolumeException>(() => ReadAsync(table, chunks, name))).Kind);
         }
     }
 

@@ -12,7 +12,7 @@ namespace Nacre.Cli.Commands;
 /// <summary><c>nacre image</c>: build golden images, publish releases, move channels.</summary>
 internal static class ImageCommands
 {
-    public static Command Create() => new("image", "Golden images: build, import, publish, list (administrators)") { Build(), Import(), Publish(), List(), Channel(), Retention() };
+    public static Command Create() => new("image", "Golden images: build, import, publish, list (administrators)") { Build(), Import(), Publish(), List(), Channel(), Retention(), BootSetOf() };
 
     private static Command Build()
     {
@@ -230,6 +230,34 @@ internal static class ImageCommands
             using var client = Administration.Connect();
             await client.MoveChannelAsync(parsed.GetValue(image)!, parsed.GetValue(channel)!, parsed.GetValue(version), cancellationToken);
             Terminal.Note($"{parsed.GetValue(image)}: {parsed.GetValue(channel)} points at release {parsed.GetValue(version)}");
+        });
+        return command;
+    }
+
+    private static Command BootSetOf()
+    {
+        var image = new Argument<string>("IMAGE") { Description = "The golden image" };
+        var version = new Argument<int>("RELEASE") { Description = "The release" };
+        var trust = new Option<string?>("--trust") { Description = "Make the boot pack of what this device recorded alone (its id in 'nacre device list'), as of a computer of yours on which you started the release" };
+        var command = new Command("boot-set", "Show what devices recorded of a release's start, and the boot pack made of it: two devices have to agree") { image, version, trust };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            using var client = Administration.Connect();
+            var (name, number) = (parsed.GetValue(image)!, parsed.GetValue(version));
+            var state = await Terminal.ProgressAsync($"boot set of {name} {number}", _ => parsed.GetValue(trust) is { } device
+                ? client.TrustRecordingAsync(name, number, device, cancellationToken)
+                : client.GetBootSetAsync(name, number, cancellationToken));
+            Terminal.Result(state, () =>
+            {
+                Terminal.Table(["DEVICE", "RECORDED", "CHUNKS", "SIZE", "TRUSTED"], state.Recordings.Select(recording => new[]
+                {
+                    recording.Device, recording.ReceivedAt.ToString("yyyy-MM-dd HH:mm", System.Globalization.CultureInfo.InvariantCulture),
+                    $"{recording.Chunks}", Terminal.Bytes(recording.Bytes), recording.IsTrusted ? "yes" : "no",
+                }));
+                Terminal.Line(state.Pack is { } pack
+                    ? $"boot pack: {pack.Chunks} chunks, {Terminal.Bytes(pack.Length)}"
+                    : "boot pack: none yet; two devices that agree make one, or --trust DEVICE");
+            });
         });
         return command;
     }

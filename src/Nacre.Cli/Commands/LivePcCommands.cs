@@ -199,9 +199,13 @@ internal static class LivePcCommands
                 NoteAgent(status);
                 if (status.StoredBytes > 0)
                 {
-                    Terminal.Line(status.Presence == ReleasePresence.Complete
-                        ? $"complete: starts without a network ({Terminal.Bytes(status.StoredBytes)} stored for {Terminal.Bytes(status.ImageBytes)})"
-                        : $"streaming: {Terminal.Bytes(status.PresentBytes)} of {Terminal.Bytes(status.StoredBytes)} here ({Share(status.PresentBytes, status.StoredBytes)})");
+                    var here = $"{Terminal.Bytes(status.PresentBytes)} of {Terminal.Bytes(status.StoredBytes)} here ({Share(status.PresentBytes, status.StoredBytes)})";
+                    Terminal.Line(status.Presence switch
+                    {
+                        ReleasePresence.Streaming => $"streaming: {here}",
+                        ReleasePresence.Usable => $"usable: what a start reads is here, the rest follows; {here}",
+                        ReleasePresence.Complete => $"complete: starts without a network ({Terminal.Bytes(status.StoredBytes)} stored for {Terminal.Bytes(status.ImageBytes)})",
+                    });
                 }
 
                 if (status.LeaseEnds is { } ends)

@@ -27,6 +27,9 @@ internal sealed class OpenedLease
 
     public LeaseClaims Claims { get; }
 
+    /// <summary>Where boot packs are, as the server said with this lease; nothing of it is signed.</summary>
+    public IReadOnlyList<BootPack> UntrustedPacks { get; private init; } = [];
+
     /// <summary>The corporate layers that the server wants to start.</summary>
     public CorporateStack Offered => new([new ReleaseName(Claims.Image, Claims.Version), .. Claims.Layers ?? []]);
 
@@ -157,7 +160,7 @@ internal sealed class OpenedLease
         var keys = identity.Key.DecryptKeys(untrustedGrant.Keys);
         var trusted = identity.Record.ReleaseKey
             ?? throw new NacreException(ErrorCatalogue.ReleaseNotAuthentic, "the organisation has no release signing key");
-        return new OpenedLease(claims, keys, VerifyManifests(claims, untrustedGrant.Manifests, trusted), isNew, offline);
+        return new OpenedLease(claims, keys, VerifyManifests(claims, untrustedGrant.Manifests, trusted), isNew, offline) { UntrustedPacks = untrustedGrant.BootPacks ?? [] };
     }
 
     /// <summary>Verifies the manifests of a grant: each of a release that the lease names, and of the kind that it is named as.</summary>

@@ -120,6 +120,7 @@ public sealed partial class LivePcSession
 
         Refresh();
         Change(now => now with { SecondsToAgent = sinceCommand.Elapsed.TotalSeconds, BytesToAgent = now.FetchedBytes });
+        EndRecording(wasUp);
         isUp = true;
         Report(LivePcPhase.Running, "running");
     }
@@ -171,6 +172,7 @@ public sealed partial class LivePcSession
     {
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
         var fetching = options.FetchRest ? FetchRestAsync(ending.Token) : Task.CompletedTask;
+        var recording = SendRecordingAsync(ending.Token);
         var reporting = ReportAsync(ending.Token);
         var keeping = KeepMomentsAsync(ending.Token);
         var listening = ListenForOrdersAsync(ending.Token);
@@ -185,12 +187,13 @@ public sealed partial class LivePcSession
         }
 
         await ending.CancelAsync().ConfigureAwait(false);
-        await Task.WhenAll(fetching, reporting, keeping, listening, updating, late).ConfigureAwait(false);
+        await Task.WhenAll(fetching, recording, reporting, keeping, listening, updating, late).ConfigureAwait(false);
     }
 
     /// <summary>Fetches what is missing of the release, so that it starts without a network.</summary>
     private async Task FetchRestAsync(CancellationToken cancellationToken)
     {
+        await filled.WaitAsync(cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         while (true)
         {
             try

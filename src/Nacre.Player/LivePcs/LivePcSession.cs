@@ -143,7 +143,9 @@ public sealed partial class LivePcSession : IDisposable
         var anchors = await LoadAnchorsAsync(identity, client).ConfigureAwait(false);
         lease = await TakeLeaseAsync(identity, anchors).ConfigureAwait(false);
         using var cache = new SegmentCache(paths.Segments);
-        using (var boot = await OpenReleasesAsync(lease, cache, client).ConfigureAwait(false))
+        await OpenReleasesAsync(lease, cache, client).ConfigureAwait(false);
+        await using var filling = await BeginFillingAsync(lease).ConfigureAwait(false);
+        using (var boot = await ReadBootFilesAsync(lease).ConfigureAwait(false))
         {
             await using var volumes = await OpenVolumesAsync(lease, identity, anchors).ConfigureAwait(false);
             await using var keeping = await anchors.BeginAsync().ConfigureAwait(false);
@@ -211,12 +213,16 @@ public sealed partial class LivePcSession : IDisposable
         });
     }
 
-    private async Task<BootFiles> OpenReleasesAsync(OpenedLease taken, SegmentCache cache, NacreClient client)
+    private Task OpenReleasesAsync(OpenedLease taken, SegmentCache cache, NacreClient client)
     {
         var stack = book.Read().Choose(taken.Covers, taken.Offered);
         Report(LivePcPhase.Release, $"verifying {stack}");
-        await OpenReleasesAsync(taken, stack, cache, client, stopping.Token).ConfigureAwait(false);
-        var opened = releases!.System;
+        return OpenReleasesAsync(taken, stack, cache, client, stopping.Token);
+    }
+
+    private async Task<BootFiles> ReadBootFilesAsync(OpenedLease taken)
+    {
+        var (stack, opened) = (releases!.Stack, releases.System);
         BootFiles boot;
         if (kind == ImageKind.Disk)
         {

@@ -57,6 +57,9 @@ public enum ReleasePresence
     /// <summary>Started from the first byte: what is missing is fetched as it is read.</summary>
     Streaming,
 
+    /// <summary>All that a start reads is here (the boot set): the rest comes in the background.</summary>
+    Usable,
+
     /// <summary>All of it is here, verified: starts without a network.</summary>
     Complete,
 }
@@ -115,7 +118,7 @@ public sealed record LivePcStatus
     /// <summary>Stored bytes of the release.</summary>
     public long StoredBytes { get; init; }
 
-    /// <summary>Whether it would start without a network.</summary>
+    /// <summary>How far the release is on this device.</summary>
     public ReleasePresence Presence { get; init; }
 
     /// <summary>Whether the guest has an agent; null while that is not known.</summary>

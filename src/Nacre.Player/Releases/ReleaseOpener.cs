@@ -64,6 +64,21 @@ internal sealed class ReleaseOpener
         return new DeltaReader(from.Reader, to.Reader, plan, [.. delta.Parts.Select(file => new DeltaFile(file.Name, file.Length, file.Sha256))], releaseKey, origin);
     }
 
+    /// <summary>Reads what a boot pack holds.</summary>
+    /// <exception cref="VolumeException">Io, Truncated; Corrupt: it is none.</exception>
+    public async Task<IReadOnlyList<StoredRange>> ReadPackAsync(BootPack untrustedPack, CancellationToken cancellationToken)
+    {
+        if (!Names.IsSegmentName(untrustedPack.Name) || untrustedPack.Chunks is < 1 or > BootSet.MostChunks)
+        {
+            throw new VolumeException(VolumeErrorKind.Corrupt, "the boot pack is out of bounds");
+        }
+
+        var table = new byte[BootSet.TableSize(untrustedPack.Chunks)];
+        await origin.ReadAsync(new SegmentRange(untrustedPack.Name, 0, table, arrived => arrived, isUrgent: true), cancellationToken).ConfigureAwait(false);
+        FetchedBytes += table.Length;
+        return BootSet.TryDecode(table) ?? throw new VolumeException(VolumeErrorKind.Corrupt, $"the boot pack {untrustedPack.Name} does not begin as one");
+    }
+
     private async Task<byte[]> ReadIndexAsync(SegmentReference reference, CancellationToken cancellationToken)
     {
         if (!Names.IsSegmentName(reference.Name) || reference.Length is <= 0 or > MaxIndexBytes)

@@ -147,6 +147,29 @@ internal sealed class OpenReleases : IDisposable
         }
     }
 
+    /// <summary>A pack of one of the releases.</summary>
+    internal sealed record FoundPack(ReleaseReader Reader, BootPack Pack, IReadOnlyList<StoredRange> Copies);
+
+    /// <summary>Reads what the packs hold of the releases that are not all here.</summary>
+    /// <exception cref="VolumeException">One can't be read, or is none.</exception>
+    public async Task<IReadOnlyList<FoundPack>> FindPacksAsync(IReadOnlyList<BootPack> untrustedPacks, CancellationToken cancellationToken)
+    {
+        var found = new List<FoundPack>();
+        foreach (var (release, reader) in Stack.Releases.Zip(readers))
+        {
+            if (reader.Statistics is var now && now.PresentBytes < now.TotalBytes && untrustedPacks.FirstOrDefault(pack => pack is not null && pack.Release == release) is { } pack)
+            {
+                found.Add(new FoundPack(reader, pack, await opener.ReadPackAsync(pack, cancellationToken).ConfigureAwait(false)));
+            }
+        }
+
+        return found;
+    }
+
+    /// <summary>What each release's start read so far; the recording ends.</summary>
+    public IReadOnlyList<(ReleaseName Release, IReadOnlyList<StoredRange> Chunks)> EndRecording() => [.. Stack.Releases.Zip(readers, (release, reader) =>
+        (release, (IReadOnlyList<StoredRange>)[.. reader.EndRecording().Select(chunk => new StoredRange(chunk.Segment, chunk.Offset, chunk.Length))]))];
+
     private sealed class Summed(OpenReleases releases, IProgress<ReleaseStatistics> progress) : IProgress<ReleaseStatistics>
     {
         public void Report(ReleaseStatistics value) => progress.Report(releases.Statistics);

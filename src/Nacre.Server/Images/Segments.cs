@@ -180,6 +180,30 @@ internal sealed class Segments(NacreDatabase database, ISegmentStore store, Serv
         }
     }
 
+    /// <summary>Stores an object that the server makes itself; null where what it is made of is not in the store.</summary>
+    public async Task<SegmentRow?> StoreAsync(string name, IAsyncEnumerable<ReadOnlyMemory<byte>> content, CancellationToken cancellationToken)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        await using var writer = await store.CreateAsync(name, cancellationToken);
+        var length = 0L;
+        try
+        {
+            await foreach (var part in content)
+            {
+                hash.AppendData(part.Span);
+                await writer.WriteAsync(part, cancellationToken);
+                length += part.Length;
+            }
+        }
+        catch (FileNotFoundException)
+        {
+            return null;
+        }
+
+        var row = new SegmentRow { Name = name, Length = length, Sha256 = Text.Hex(hash.GetHashAndReset()), NeededAt = time.Now() };
+        return (await RecordAsync(writer, row, cancellationToken)).Failure is null ? row : null;
+    }
+
     private async Task<Result<(long Length, byte[] Sha256)>> ReceiveAsync(Stream body, ISegmentWriter writer, CancellationToken cancellationToken)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);

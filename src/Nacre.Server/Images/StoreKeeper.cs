@@ -140,7 +140,7 @@ internal sealed class StoreKeeper(NacreDatabase database, ISegmentStore store, S
     {
         var until = time.Now() - options.SegmentGrace;
         var unneeded = database.Segments.AsNoTracking()
-            .Where(row => row.NeededAt <= until && !database.SegmentUses.Any(use => use.Segment == row.Name));
+            .Where(row => row.NeededAt <= until && !database.SegmentUses.Any(use => use.Segment == row.Name) && !database.BootPacks.Any(pack => pack.Segment == row.Name));
         if (dryRun)
         {
             return (await unneeded.CountAsync(cancellationToken), await unneeded.SumAsync(row => row.Length, cancellationToken));

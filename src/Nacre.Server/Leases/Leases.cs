@@ -59,7 +59,7 @@ internal static class LeaseErrors
 
 internal sealed class Leases(
     NacreDatabase database, AuditTrail audit, Anchors anchors, Layers layers, Rollouts rollouts, Origins origins, SecretBox secrets, LeaseSigner signer, ServerOptions options,
-    TimeProvider time)
+    BootSets bootSets, TimeProvider time)
 {
     private const int LongestNonce = 64, MostKept = 64;
 
@@ -234,7 +234,8 @@ internal sealed class Leases(
         });
         await audit.AppendAsync("device:" + device.Id, "lease.grant", claims.LivePc, $"version {claims.Version}{string.Concat((claims.Layers ?? []).Select(layer => $" with {layer}"))} until {expires:u}", cancellationToken);
         return new LeaseGrant(
-            signer.Sign(claims), releases.ConvertAll(row => row.Manifest), Encrypt(keys, device.PublicKey), await SigningKey.FindAsync(database, cancellationToken));
+            signer.Sign(claims), releases.ConvertAll(row => row.Manifest), Encrypt(keys, device.PublicKey), await SigningKey.FindAsync(database, cancellationToken),
+            await bootSets.FindAsync(releases, cancellationToken));
     }
 
     private async Task<byte[]> ShareAsync(string deviceId, string livePc, CancellationToken cancellationToken)

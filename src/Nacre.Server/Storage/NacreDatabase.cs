@@ -26,6 +26,10 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
 
     public DbSet<ContentsRow> Contents => Set<ContentsRow>();
 
+    public DbSet<RecordingRow> Recordings => Set<RecordingRow>();
+
+    public DbSet<BootPackRow> BootPacks => Set<BootPackRow>();
+
     public DbSet<ChannelRow> Channels => Set<ChannelRow>();
 
     public DbSet<RolloutRow> Rollouts => Set<RolloutRow>();
@@ -90,6 +94,18 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
         {
             entity.ToTable("Contents").HasKey(row => new { row.Image, row.Version });
             entity.HasOne<ReleaseRow>().WithMany().HasForeignKey(row => new { row.Image, row.Version }).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<RecordingRow>(entity =>
+        {
+            entity.ToTable("Recordings").HasKey(row => new { row.Image, row.Version, row.DeviceId });
+            entity.Ignore(row => row.Ranges);
+            entity.HasOne<ReleaseRow>().WithMany().HasForeignKey(row => new { row.Image, row.Version }).OnDelete(DeleteBehavior.Cascade);
+            entity.HasOne<DeviceRow>().WithMany().HasForeignKey(row => row.DeviceId).OnDelete(DeleteBehavior.Cascade);
+        });
+        modelBuilder.Entity<BootPackRow>(entity =>
+        {
+            entity.ToTable("BootPacks").HasKey(row => new { row.Image, row.Version });
+            entity.HasOne<ReleaseRow>().WithMany().HasForeignKey(row => new { row.Image, row.Version }).OnDelete(DeleteBehavior.Cascade);
         });
         modelBuilder.Entity<ChannelRow>(entity =>
         {

@@ -14,7 +14,7 @@ public readonly record struct ReleaseStatistics(long FetchedBytes, long Requests
 /// <summary>
 /// Reads a release's chunks: from the cache where they are, from the origin where not; each verified before it is used or kept. Thread-safe.
 /// </summary>
-public sealed class ReleaseReader : IDisposable
+public sealed partial class ReleaseReader : IDisposable
 {
     private const int MaxRun = 4 * 1024 * 1024;
     private const int PlainCacheChunks = 256;
@@ -76,9 +76,11 @@ public sealed class ReleaseReader : IDisposable
             throw new VolumeException(VolumeErrorKind.Corrupt, $"the artifact '{artifact}' has {found.Size} bytes, more than the {most} allowed");
         }
 
-        await EnsureAsync(found.Chunks.Where(chunk => chunk.Segment >= 0), isUrgent: true, null, cancellationToken).ConfigureAwait(false);
+        var chunks = found.Chunks.Where(chunk => chunk.Segment >= 0).ToArray();
+        await AwaitComingAsync(chunks, cancellationToken).ConfigureAwait(false);
+        await EnsureAsync(chunks, isUrgent: true, null, cancellationToken).ConfigureAwait(false);
         var bytes = new byte[found.Size];
-        foreach (var chunk in found.Chunks.Where(chunk => chunk.Segment >= 0))
+        foreach (var chunk in chunks)
         {
             var plain = await ReadChunkAsync(chunk, cancellationToken).ConfigureAwait(false);
             plain.AsSpan(0, (int)Math.Min(plain.Length, found.Size - chunk.Start)).CopyTo(bytes.AsSpan((int)chunk.Start));
@@ -102,6 +104,7 @@ public sealed class ReleaseReader : IDisposable
     /// <summary>A chunk's plain content; the array is shared and must not be changed.</summary>
     internal ValueTask<byte[]> ReadChunkAsync(ReleaseChunk chunk, CancellationToken cancellationToken)
     {
+        Record(chunk);
         var key = (chunk.Segment, chunk.Offset);
         lock (plainLock)
         {
@@ -130,6 +133,7 @@ public sealed class ReleaseReader : IDisposable
         try
         {
             await Task.Yield();
+            await AwaitComingAsync(chunk).ConfigureAwait(false);
             if (TryReadLocal(chunk) is not { } plain)
             {
                 plain = new byte[chunk.Length];

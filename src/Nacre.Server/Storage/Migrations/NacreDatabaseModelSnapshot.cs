@@ -77,6 +77,29 @@ namespace Nacre.Server.Storage.Migrations
                     b.ToTable("Audit", (string)null);
                 });
 
+            modelBuilder.Entity("Nacre.Server.BootPackRow", b =>
+                {
+                    b.Property<string>("Image")
+                        .HasColumnType("TEXT");
+
+                    b.Property<int>("Version")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<int>("Chunks")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("Length")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Segment")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("Image", "Version");
+
+                    b.ToTable("BootPacks", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.ChannelRow", b =>
                 {
                     b.Property<string>("Image")
@@ -362,6 +385,34 @@ namespace Nacre.Server.Storage.Migrations
                     b.ToTable("Orders", (string)null);
                 });
 
+            modelBuilder.Entity("Nacre.Server.RecordingRow", b =>
+                {
+                    b.Property<string>("Image")
+                        .HasColumnType("TEXT");
+
+                    b.Property<int>("Version")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("DeviceId")
+                        .HasColumnType("TEXT");
+
+                    b.Property<byte[]>("Chunks")
+                        .IsRequired()
+                        .HasColumnType("BLOB");
+
+                    b.Property<bool>("IsTrusted")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("ReceivedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.HasKey("Image", "Version", "DeviceId");
+
+                    b.HasIndex("DeviceId");
+
+                    b.ToTable("Recordings", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.ReleaseRow", b =>
                 {
                     b.Property<string>("Image")
@@ -604,6 +655,15 @@ namespace Nacre.Server.Storage.Migrations
                         .IsRequired();
                 });
 
+            modelBuilder.Entity("Nacre.Server.BootPackRow", b =>
+                {
+                    b.HasOne("Nacre.Server.ReleaseRow", null)
+                        .WithMany()
+                        .HasForeignKey("Image", "Version")
+                        .OnDelete(DeleteBehavior.Cascade)
+                        .IsRequired();
+                });
+
             modelBuilder.Entity("Nacre.Server.ChannelRow", b =>
                 {
                     b.HasOne("Nacre.Server.ReleaseRow", null)
@@ -709,6 +769,21 @@ namespace Nacre.Server.Storage.Migrations
                         .WithMany()
                         .HasForeignKey("LivePc")
                         .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+                });
+
+            modelBuilder.Entity("Nacre.Server.RecordingRow", b =>
+                {
+                    b.HasOne("Nacre.Server.DeviceRow", null)
+                        .WithMany()
+                        .HasForeignKey("DeviceId")
+                        .OnDelete(DeleteBehavior.Cascade)
+                        .IsRequired();
+
+                    b.HasOne("Nacre.Server.ReleaseRow", null)
+                        .WithMany()
+                        .HasForeignKey("Image", "Version")
+                        .OnDelete(DeleteBehavior.Cascade)
                         .IsRequired();
                 });
 
