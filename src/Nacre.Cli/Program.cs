@@ -8,6 +8,7 @@ var root = new RootCommand("Nacre: a company's desktop in an encrypted container
     LoginCommand.Create(),
     UserCommands.Create(),
     ImageCommands.Create(),
+    TrustCommands.Create(),
     DeviceCommands.Create(),
     LivePcCommands.Create(),
     ExplainCommand.Create(),

@@ -99,7 +99,7 @@ public static class NacreServer
         services.AddSingleton<SecretBox>().AddSingleton<LeaseSigner>().AddSingleton<AdministratorToken>().AddSingleton<FolderSegmentStore>();
         services.AddSingleton<ISegmentStore>(provider => provider.GetRequiredService<FolderSegmentStore>());
         services.AddScoped<AuditTrail>().AddScoped<Users>().AddScoped<Devices>().AddScoped<DeviceAuthenticator>().AddScoped<Enrolment>()
-            .AddScoped<SigningKey>().AddScoped<Segments>().AddScoped<Images>().AddScoped<LivePcs>().AddScoped<Layers>().AddScoped<Reports>().AddScoped<Anchors>()
+            .AddScoped<SigningKey>().AddScoped<TrustFiles>().AddScoped<Segments>().AddScoped<Images>().AddScoped<LivePcs>().AddScoped<Layers>().AddScoped<Reports>().AddScoped<Anchors>()
             .AddScoped<Leases>().AddScoped<Orders>();
         services.AddHostedService<Startup>().AddHostedService<CodeSweeper>();
     }
@@ -124,6 +124,7 @@ public static class NacreServer
         LeaseEndpoints.Map(groups);
         OrderEndpoints.Map(groups);
         ReportEndpoints.Map(groups);
+        TrustEndpoints.Map(groups);
         AuditEndpoints.Map(groups);
         app.MapOpenApi("/openapi/{documentName}.json").AllowAnonymous();
     }

@@ -197,7 +197,7 @@ internal static class LivePcCommands
                     Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"lease until {ends:yyyy-MM-dd HH:mm} UTC{(status.Offline ? ", taken offline" : "")}"));
                 }
 
-                foreach (var problem in new[] { status.Problem, status.LayerProblem, status.FreshnessProblem, status.MomentProblem }.OfType<string>())
+                foreach (var problem in new[] { status.Problem, status.LayerProblem, status.FreshnessProblem, status.MomentProblem, status.TrustProblem }.OfType<string>().Concat(status.TrustWarnings))
                 {
                     Terminal.Line($"problem: {problem}");
                 }

@@ -216,8 +216,7 @@ internal sealed class Leases(
             ExpiresAt = expires,
         });
         await audit.AppendAsync("device:" + device.Id, "lease.grant", claims.LivePc, $"version {claims.Version}{string.Concat((claims.Layers ?? []).Select(layer => $" with {layer}"))} until {expires:u}", cancellationToken);
-        return new LeaseGrant(
-            signer.Sign(claims), releases.ConvertAll(row => row.Manifest), Encrypt(keys, device.PublicKey), await SigningKey.FindAsync(database, cancellationToken));
+        return new LeaseGrant(signer.Sign(claims), releases.ConvertAll(row => row.Manifest), Encrypt(keys, device.PublicKey));
     }
 
     private async Task<byte[]> ShareAsync(string deviceId, string livePc, CancellationToken cancellationToken)
