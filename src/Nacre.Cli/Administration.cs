@@ -53,7 +53,7 @@ internal static class Administration
     {
         using var client = new NacreClient(server, Credential.Administrator(token));
         await client.ListUsersAsync(cancellationToken);
-        if (!File.Exists(LoginPath) || JsonSerializer.Deserialize<Login>(await File.ReadAllBytesAsync(LoginPath, cancellationToken), ContractJson.Options)?.Server != server)
+        if (File.Exists(TrustedPath) && JsonSerializer.Deserialize<Login>(await File.ReadAllBytesAsync(LoginPath, cancellationToken), ContractJson.Options)?.Server != server)
         {
             File.Delete(TrustedPath); // another server's organisation
         }

@@ -55,7 +55,7 @@ internal static class TrustKeys
 
             return key;
         }
-        catch (Exception exception) when (exception is CryptographicException or ArgumentException)
+        catch (Exception exception) when (exception is CryptographicException or ArgumentException or NotSupportedException)
         {
             key.Dispose();
             throw new NacreException(ErrorCatalogue.FileAccess, $"'{path}' is no key, or the passphrase is wrong", exception);

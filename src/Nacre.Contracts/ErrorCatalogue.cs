@@ -107,7 +107,7 @@ public static class ErrorCatalogue
     public static readonly ErrorKind StackSetAside = new("E_SET_ASIDE", 409, ExitCode.State, "'nacre livepc update LIVEPC --retry' takes them again; newer ones are taken without it");
 
     // Trust
-    /// <summary>A release's signature is not by the organisation's release signing key.</summary>
+    /// <summary>Nobody who may sign releases of the image vouches for this one.</summary>
     public static readonly ErrorKind ReleaseNotAuthentic = new("E_RELEASE_NOT_AUTHENTIC", 422, ExitCode.NotAuthentic, "do not use this release: ask the administrator who signed it; what is installed stays as it was");
     /// <summary>Trust metadata is not signed by enough of the keys that count, or older than what was trusted, or not what belongs together.</summary>
     public static readonly ErrorKind TrustNotAuthentic = new("E_TRUST_NOT_AUTHENTIC", 422, ExitCode.NotAuthentic, "take nothing new from this server: tell the administrator; what is installed goes on starting");

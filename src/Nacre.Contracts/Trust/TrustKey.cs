@@ -66,7 +66,7 @@ public sealed class TrustKey
                 }
             }
         }
-        catch (Exception exception) when (exception is CryptographicException or ArgumentException)
+        catch (Exception exception) when (exception is CryptographicException or ArgumentException or NotSupportedException) // the last: a curve that is not known here
         {
             throw NotAKey(exception);
         }
