@@ -2,6 +2,7 @@ using System.Security.Cryptography;
 using System.Text.Json;
 using Nacre.Client;
 using Nacre.Contracts;
+using Nacre.Contracts.Trust;
 using Nacre.Volumes.Releases;
 
 namespace Nacre.Cli;
@@ -27,6 +28,14 @@ internal static class Administration
 
     private static string SigningPath => Path.Combine(Home, "release-signing.key");
 
+    private static string TrustedPath => Path.Combine(Home, "trust.json");
+
+    /// <summary>The trust metadata that this computer trusts; null before the first.</summary>
+    public static TrustedFiles? ReadTrusted() => File.Exists(TrustedPath) ? JsonSerializer.Deserialize<TrustedFiles>(File.ReadAllBytes(TrustedPath), ContractJson.Options) : null;
+
+    /// <summary>Keeps it.</summary>
+    public static void KeepTrusted(TrustedFiles files) => WriteSecret(TrustedPath, JsonSerializer.SerializeToUtf8Bytes(files, ContractJson.Options));
+
     /// <summary>A client with the administrator's token.</summary>
     /// <exception cref="NacreException">NotLoggedIn.</exception>
     public static NacreClient Connect()
@@ -44,6 +53,11 @@ internal static class Administration
     {
         using var client = new NacreClient(server, Credential.Administrator(token));
         await client.ListUsersAsync(cancellationToken);
+        if (File.Exists(TrustedPath) && JsonSerializer.Deserialize<Login>(await File.ReadAllBytesAsync(LoginPath, cancellationToken), ContractJson.Options)?.Server != server)
+        {
+            File.Delete(TrustedPath); // another server's organisation
+        }
+
         WriteSecret(LoginPath, JsonSerializer.SerializeToUtf8Bytes(new Login(server, token), ContractJson.Options));
     }
 

@@ -11,6 +11,7 @@ var root = new RootCommand("Nacre: a company's desktop in an encrypted container
     ImageCommands.Create(),
     StoreCommands.Create(),
     ReplicaCommands.Create(),
+    TrustCommands.Create(),
     DeviceCommands.Create(),
     LivePcCommands.Create(),
     ExplainCommand.Create(),

@@ -35,11 +35,10 @@ public sealed partial class NacreClient : IDisposable
         var proof = code.Prove("request", code.Id, deviceName, key.PublicKey.X, key.PublicKey.Y);
         var answer = await transport.SendAsync<EnrolledDevice>(
             HttpMethod.Post, "v1/devices", new EnrolDevice(code.Id, deviceName, key.PublicKey, proof), cancellationToken).ConfigureAwait(false);
-        if (answer is not { DeviceId: not null, User: not null, Organisation: not null, LeaseKey: { X: not null, Y: not null } } || answer.ReleaseKey is { X: null } or { Y: null }
+        if (answer is not { DeviceId: not null, User: not null, Organisation: not null, Root: not null, LeaseKey: { X: not null, Y: not null } }
             || !code.Verify(
-                answer.Proof, "answer", answer.DeviceId, answer.User, answer.Organisation, answer.ReleaseKey?.X ?? "", answer.ReleaseKey?.Y ?? "",
-                answer.LeaseKey.X, answer.LeaseKey.Y, proof)
-            || !PublicKeys.TryRead(answer.LeaseKey, out _) || (answer.ReleaseKey is not null && !PublicKeys.TryRead(answer.ReleaseKey, out _)))
+                answer.Proof, "answer", answer.DeviceId, answer.User, answer.Organisation, answer.Root, answer.LeaseKey.X, answer.LeaseKey.Y, proof)
+            || !PublicKeys.TryRead(answer.LeaseKey, out _))
         {
             throw new NacreException(ErrorCatalogue.ServerNotAuthentic, $"what answers at {Server} did not prove that it knows the enrolment code");
         }

@@ -53,11 +53,11 @@ public sealed record EnrolDevice(string CodeId, string DeviceName, PublicKey Pub
 /// <param name="DeviceId">The device's identity.</param>
 /// <param name="User">Whose device it is.</param>
 /// <param name="Organisation">The organisation's name.</param>
-/// <param name="ReleaseKey">Signs releases; held by the publisher. Null until the first publisher registered it.</param>
+/// <param name="Root">The organisation's trust root, from which the device tells its releases: src/Nacre.Contracts/Trust/SPEC.md.</param>
 /// <param name="LeaseKey">Signs leases; held by the server.</param>
-/// <param name="Proof"><see cref="EnrolmentCode.Prove"/> over purpose <c>answer</c> and DeviceId, User, Organisation, ReleaseKey.X, ReleaseKey.Y
-/// (empty texts where it is null), LeaseKey.X, LeaseKey.Y, and the request's proof.</param>
-public sealed record EnrolledDevice(string DeviceId, string User, string Organisation, PublicKey? ReleaseKey, PublicKey LeaseKey, string Proof);
+/// <param name="Proof"><see cref="EnrolmentCode.Prove"/> over purpose <c>answer</c> and DeviceId, User, Organisation, Root, LeaseKey.X, LeaseKey.Y,
+/// and the request's proof.</param>
+public sealed record EnrolledDevice(string DeviceId, string User, string Organisation, string Root, PublicKey LeaseKey, string Proof);
 
 /// <summary>A device as the administrator sees it.</summary>
 /// <param name="Id">Identity.</param>
@@ -251,6 +251,10 @@ public enum ReportKind
     [System.Text.Json.Serialization.JsonStringEnumMemberName("started")]
     Started,
 
+    /// <summary>The server's trust metadata was refused, so no new release was taken.</summary>
+    [System.Text.Json.Serialization.JsonStringEnumMemberName("trust")]
+    Trust,
+
     /// <summary>They start, but the packages of an application layer lack something of this system.</summary>
     [System.Text.Json.Serialization.JsonStringEnumMemberName("dependencies")]
     Dependencies,
@@ -282,9 +286,8 @@ public sealed record TakeLease(
 /// <param name="Lease">A <see cref="LeaseClaims"/> as compact JWS (ES256) by the server's lease key.</param>
 /// <param name="Manifests">Signed manifests of every release that the lease covers.</param>
 /// <param name="Keys"><see cref="LeaseKeys"/> as compact JWE (ECDH-ES+A256KW, A256GCM) to the device's key.</param>
-/// <param name="ReleaseKey">The organisation's release signing key, for a device that enrolled before there was one. A device that has one ignores it.</param>
 /// <param name="BootPacks">Where the boot packs of those releases are; a hint, nothing of it is signed.</param>
-public sealed record LeaseGrant(string Lease, IReadOnlyList<string> Manifests, string Keys, PublicKey? ReleaseKey, IReadOnlyList<BootPack>? BootPacks = null);
+public sealed record LeaseGrant(string Lease, IReadOnlyList<string> Manifests, string Keys, IReadOnlyList<BootPack>? BootPacks = null);
 
 /// <summary>What the server says with a lease. Times are seconds since 1970 (RFC 7519).</summary>
 /// <param name="Sub">The device.</param>
@@ -366,3 +369,12 @@ public sealed record AnchorClaims(string Sub, string LivePc, string Nonce, IRead
     /// <summary>The <c>typ</c> of the signed claims.</summary>
     public const string Type = "nacre-anchors+jwt";
 }
+
+/// <summary>The organisation's trust metadata as the server has it, and the key with which the server signs timestamps and snapshots.</summary>
+/// <param name="OnlineKey">The server's key: a root names it for <c>timestamp</c> and <c>snapshot</c>.</param>
+/// <param name="Files">The newest file of each role, by the role's name; empty before there is a root.</param>
+public sealed record TrustOverview(PublicKey OnlineKey, IReadOnlyDictionary<string, string> Files);
+
+/// <summary>A file of trust metadata, signed.</summary>
+/// <param name="File">The file.</param>
+public sealed record PutTrustFile(string File);

@@ -109,8 +109,14 @@ public static class ErrorCatalogue
     public static readonly ErrorKind StackSetAside = new("E_SET_ASIDE", 409, ExitCode.State, "'nacre livepc update LIVEPC --retry' takes them again; newer ones are taken without it");
 
     // Trust
-    /// <summary>A release's signature is not by the organisation's release signing key.</summary>
+    /// <summary>Nobody who may sign releases of the image vouches for this one.</summary>
     public static readonly ErrorKind ReleaseNotAuthentic = new("E_RELEASE_NOT_AUTHENTIC", 422, ExitCode.NotAuthentic, "do not use this release: ask the administrator who signed it; what is installed stays as it was");
+    /// <summary>Trust metadata is not signed by enough of the keys that count, or older than what was trusted, or not what belongs together.</summary>
+    public static readonly ErrorKind TrustNotAuthentic = new("E_TRUST_NOT_AUTHENTIC", 422, ExitCode.NotAuthentic, "take nothing new from this server: tell the administrator; what is installed goes on starting");
+    /// <summary>Trust metadata has ended, so it can't be told whether it is the newest.</summary>
+    public static readonly ErrorKind TrustExpired = new("E_TRUST_EXPIRED", 409, ExitCode.NotAuthentic, "check this computer's clock, then ask the administrator for 'nacre trust status'; what is installed goes on starting within its lease");
+    /// <summary>The organisation has no trust root yet.</summary>
+    public static readonly ErrorKind TrustMissing = new("E_TRUST_MISSING", 409, ExitCode.State, "'nacre trust init' on the administrator's computer begins it; publishing an image and 'nacre device code' do so too");
     /// <summary>A lease's signature or binding is wrong.</summary>
     public static readonly ErrorKind LeaseNotAuthentic = new("E_LEASE_NOT_AUTHENTIC", 422, ExitCode.NotAuthentic, "connect to the server for a new lease; if that fails too, ask the administrator");
     /// <summary>The lease's time is over.</summary>

@@ -100,7 +100,7 @@ public static class NacreServer
         services.AddSingleton<SecretBox>().AddSingleton<LeaseSigner>().AddSingleton<AdministratorToken>().AddSingleton<ReplicaToken>();
         services.AddSingleton<ISegmentStore>(options.S3 is null ? new FolderSegmentStore(directory) : new S3SegmentStore(options.S3, directory));
         services.AddScoped<AuditTrail>().AddScoped<Users>().AddScoped<Devices>().AddScoped<DeviceAuthenticator>().AddScoped<Enrolment>()
-            .AddScoped<SigningKey>().AddScoped<Segments>().AddScoped<Images>().AddScoped<LivePcs>().AddScoped<Layers>().AddScoped<Rollouts>().AddScoped<Reports>().AddScoped<Anchors>()
+            .AddScoped<SigningKey>().AddScoped<TrustFiles>().AddScoped<Segments>().AddScoped<Images>().AddScoped<LivePcs>().AddScoped<Layers>().AddScoped<Rollouts>().AddScoped<Reports>().AddScoped<Anchors>()
             .AddScoped<Leases>().AddScoped<Orders>().AddScoped<StoreKeeper>().AddScoped<Origins>().AddScoped<BootSets>();
         services.AddHostedService<Startup>().AddHostedService<CodeSweeper>().AddHostedService<StoreSweeper>();
     }
@@ -126,6 +126,7 @@ public static class NacreServer
         LeaseEndpoints.Map(groups);
         OrderEndpoints.Map(groups);
         ReportEndpoints.Map(groups);
+        TrustEndpoints.Map(groups);
         AuditEndpoints.Map(groups);
         StoreEndpoints.Map(groups);
         app.MapOpenApi("/openapi/{documentName}.json").AllowAnonymous();

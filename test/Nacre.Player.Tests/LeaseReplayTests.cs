@@ -99,6 +99,13 @@ public sealed class LeaseReplayTests : IDisposable
                 return;
             }
 
+            if (context.Request.HttpMethod == "GET")
+            {
+                context.Response.StatusCode = 404; // no trust metadata: it has no release either
+                context.Response.Close();
+                continue;
+            }
+
             var request = await JsonDocument.ParseAsync(context.Request.InputStream, cancellationToken: CancellationToken.None);
             var nonce = request.RootElement.GetProperty("nonce").GetString()!;
             if (!replays)
@@ -122,6 +129,6 @@ public sealed class LeaseReplayTests : IDisposable
         var keys = JWE.EncryptBytes(
             JsonSerializer.SerializeToUtf8Bytes(new LeaseKeys("", new Dictionary<string, string>()), ContractJson.Options),
             [new JweRecipient(JweAlgorithm.ECDH_ES_A256KW, new Jwk(crv: "P-256", x: deviceKey.PublicKey.X, y: deviceKey.PublicKey.Y))], JweEncryption.A256GCM, mode: SerializationMode.Compact);
-        return new LeaseGrant(Jws.SignClaims(claims, leaseKey, DeviceToken.LeaseType), [], keys, null);
+        return new LeaseGrant(Jws.SignClaims(claims, leaseKey, DeviceToken.LeaseType), [], keys);
     }
 }

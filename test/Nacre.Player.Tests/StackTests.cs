@@ -142,16 +142,19 @@ public sealed class StackTests : IDisposable
     }
 
     [Fact]
-    public void A_release_is_used_only_as_what_it_was_published_as()
+    public async Task A_release_is_used_only_as_what_it_was_published_as()
     {
-        using var publisher = ECDsa.Create(ECCurve.NamedCurves.nistP256);
-        var trusted = PublicKeys.From(publisher);
-        string Sign(string image, int version, ImageKind kind) =>
-            Jws.SignClaims(new ReleaseManifest(1, image, version, 0, "", 10, new SegmentReference(new string('a', 32), 10, ""), [], kind), publisher, ReleaseManifest.Type);
+        await using var organisation = await TrustedOrganisation.BeginAsync();
+        organisation.Delegate("debian", "tools");
+        organisation.Vouch(7, "debian");
+        organisation.Vouch(1, "tools", manifest: version => TrustedOrganisation.Manifest(version, "tools", ImageKind.Application));
+        await organisation.UpdateAsync("debian");
+        var trusted = await organisation.UpdateAsync("tools");
+        static string Sign(string image, int version, ImageKind kind) => TrustedOrganisation.Manifest(version, image, kind);
         LeaseClaims Claims(string image = "debian", params ReleaseName[] layers) => new("d", "u", "l", image, 1, null, 0, 0, null, [], null, layers, [new ReleaseName("debian", 7)]);
-        ErrorKind Refusal(LeaseClaims claims, params string[] manifests) => Assert.Throws<NacreException>(() => OpenedLease.VerifyManifests(claims, manifests, trusted)).Kind;
+        ErrorKind Refusal(LeaseClaims claims, params string[] manifests) => Assert.Throws<NacreException>(() => OpenedLease.VerifyManifests(claims, manifests, trusted, [])).Kind;
         var (system, kept, layer) = (Sign("debian", 1, ImageKind.System), Sign("debian", 7, ImageKind.System), Sign("tools", 1, ImageKind.Application));
-        Assert.Equal(3, OpenedLease.VerifyManifests(Claims(layers: new ReleaseName("tools", 1)), [system, kept, layer], trusted).Count);
+        Assert.Equal(3, OpenedLease.VerifyManifests(Claims(layers: new ReleaseName("tools", 1)), [system, kept, layer], trusted, []).Count);
 
         // An application layer named as the system, and a system named as a layer.
         Assert.Equal(ErrorCatalogue.ReleaseNotAuthentic, Refusal(Claims("tools"), layer));

@@ -15,18 +15,20 @@ public sealed class TrustTests
     private static readonly ReleaseManifest Manifest = new(1, "desk", 3, 0, "", 10, new SegmentReference(new string('a', 32), 10, ""), []);
 
     [Fact]
-    public void A_release_is_taken_only_from_the_publisher_for_its_image_and_in_a_known_format()
+    public async Task A_release_is_taken_only_as_what_the_organisation_vouches_for_and_in_a_known_format()
     {
-        using var publisher = ECDsa.Create(ECCurve.NamedCurves.nistP256);
-        using var stranger = ECDsa.Create(ECCurve.NamedCurves.nistP256);
-        var trusted = PublicKeys.From(publisher);
-        ErrorKind Refusal(ReleaseManifest manifest, ECDsa key, string type = ReleaseManifest.Type) =>
-            Assert.Throws<NacreException>(() => OpenedLease.VerifyManifest(Jws.SignClaims(manifest, key, type), trusted, "desk", ImageKind.System)).Kind;
-        Assert.Equal(3, OpenedLease.VerifyManifest(Jws.SignClaims(Manifest, publisher, ReleaseManifest.Type), trusted, "desk", ImageKind.System).Version);
-        Assert.Equal(ErrorCatalogue.ReleaseNotAuthentic, Refusal(Manifest, stranger));
-        Assert.Equal(ErrorCatalogue.ReleaseNotAuthentic, Refusal(Manifest with { Image = "other" }, publisher));
-        Assert.Equal(ErrorCatalogue.Unsupported, Refusal(Manifest with { Format = 2 }, publisher));
-        Assert.Equal(ErrorCatalogue.ReleaseNotAuthentic, Refusal(Manifest, publisher, DeviceToken.LeaseType));
+        await using var organisation = await TrustedOrganisation.BeginAsync();
+        using var anybody = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        var (known, newer) = (Jws.SignClaims(Manifest, anybody, ReleaseManifest.Type), Jws.SignClaims(Manifest with { Version = 4, Format = 2 }, anybody, ReleaseManifest.Type));
+        var other = Jws.SignClaims(Manifest with { Version = 5 }, anybody, DeviceToken.LeaseType);
+        organisation.Vouch(5, manifest: version => version switch { 3 => known, 4 => newer, 5 => other, _ => TrustedOrganisation.Manifest(version) });
+        var trust = await organisation.UpdateAsync();
+        ErrorKind Refusal(string manifest) => Assert.Throws<NacreException>(() => OpenedLease.VerifyManifest(manifest, trust, ImageKind.System)).Kind;
+        Assert.Equal(3, OpenedLease.VerifyManifest(known, trust, ImageKind.System).Version);
+        Assert.Equal(ErrorCatalogue.ReleaseNotAuthentic, Refusal(Jws.SignClaims(Manifest, anybody, ReleaseManifest.Type))); // the same, signed again
+        Assert.Equal(ErrorCatalogue.ReleaseNotAuthentic, Refusal(Jws.SignClaims(Manifest with { Image = "other" }, anybody, ReleaseManifest.Type)));
+        Assert.Equal(ErrorCatalogue.Unsupported, Refusal(newer));
+        Assert.Equal(ErrorCatalogue.ReleaseNotAuthentic, Refusal(other));
     }
 
     [Fact]

@@ -13,7 +13,7 @@ namespace Nacre.Server.Tests;
 public class EndpointTests
 {
     private static readonly string[] Public =
-        ["GET /v1/server", "POST /v1/devices", "GET /v1/segments/{name}", "HEAD /v1/segments/{name}", "GET /openapi/{documentName}.json", "GET /healthz"];
+        ["GET /v1/server", "POST /v1/devices", "GET /v1/segments/{name}", "HEAD /v1/segments/{name}", "GET /openapi/{documentName}.json", "GET /healthz", "GET /v1/trust/{file}"];
 
     private static IEnumerable<(string Method, string Pattern, RouteEndpoint Endpoint)> Endpoints(World world) =>
         from endpoint in world.App.Services.GetRequiredService<EndpointDataSource>().Endpoints.OfType<RouteEndpoint>()
@@ -31,7 +31,7 @@ public class EndpointTests
     {
         await using var world = await StartAsync();
         var endpoints = Endpoints(world).ToList();
-        Assert.Equal(52, endpoints.Count);
+        Assert.Equal(56, endpoints.Count);
         foreach (var (method, pattern, endpoint) in endpoints)
         {
             var isPublic = Public.Contains($"{method} {pattern}");

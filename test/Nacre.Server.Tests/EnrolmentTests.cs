@@ -3,6 +3,7 @@ using System.Text.Json;
 using Microsoft.AspNetCore.Http;
 using Nacre.Client;
 using Nacre.Contracts;
+using Nacre.Contracts.Trust;
 using Xunit;
 using static Nacre.Server.Tests.World;
 
@@ -22,7 +23,7 @@ public class EnrolmentTests
         var (device, _, client) = await world.EnrolAsync();
         Assert.Equal("ann", device.User);
         Assert.Equal("Müller & Co", device.Organisation);
-        Assert.Null(device.ReleaseKey);
+        Assert.Equal(PublicKeys.From(world.Publisher), Assert.Single(RootMetadata.Parse(device.Root).Root.Keys).PublicKey);
         Assert.Empty(await client.ListEntitledLivePcsAsync());
         var listed = Assert.Single(await world.Admin.ListDevicesAsync());
         Assert.Equal(device.DeviceId, listed.Id);
@@ -53,8 +54,10 @@ public class EnrolmentTests
         await ProblemAsync(await PostAsync(world, Request(code, mine) with { PublicKey = theirs.PublicKey }), ErrorCatalogue.EnrolmentCodeWrong);
     }
 
-    [Fact]
-    public async Task A_network_that_puts_its_own_keys_in_the_answer_is_noticed()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_network_that_puts_its_own_keys_in_the_answer_is_noticed(bool putsRoot)
     {
         await using var world = await StartAsync();
         var code = await world.CodeAsync();
@@ -64,7 +67,8 @@ public class EnrolmentTests
         {
             using var forwarded = await PostAsync(world, (await context.Request.ReadFromJsonAsync<EnrolDevice>(ContractJson.Options))!);
             var answer = JsonSerializer.Deserialize<EnrolledDevice>(await forwarded.Content.ReadAsStringAsync(), ContractJson.Options)!;
-            await context.Response.WriteAsJsonAsync(answer with { LeaseKey = theirs.PublicKey }, ContractJson.Options);
+            await context.Response.WriteAsJsonAsync(
+                putsRoot ? answer with { Root = answer.Root.Replace("\"version\":1", "\"version\":2", StringComparison.Ordinal) } : answer with { LeaseKey = theirs.PublicKey }, ContractJson.Options);
         });
         using var client = new NacreClient(middle.Url);
         await FailsAsync(ErrorCatalogue.ServerNotAuthentic, client.EnrolAsync(code, "laptop", key));

@@ -21,8 +21,7 @@ public class LeaseTests
         var claims = Jws.VerifyClaims<LeaseClaims>(grant.Lease, device.LeaseKey, ErrorCatalogue.LeaseNotAuthentic, DeviceToken.LeaseType);
         var now = world.Time.GetUtcNow().ToUnixTimeSeconds();
         Assert.Equal(new LeaseClaims(device.DeviceId, "ann", "desk", "debian", 1, null, now, now + (7 * 86400)), claims with { Anchors = null, Policy = null, Layers = null, Kept = null });
-        Assert.Equal(device.ReleaseKey, grant.ReleaseKey);
-        var manifest = Jws.VerifyClaims<ReleaseManifest>(Assert.Single(grant.Manifests), grant.ReleaseKey!, ErrorCatalogue.ReleaseNotAuthentic);
+        var manifest = Jws.VerifyClaims<ReleaseManifest>(Assert.Single(grant.Manifests), PublicKeys.From(world.Publisher), ErrorCatalogue.ReleaseNotAuthentic);
         Assert.Equal(1, manifest.Version);
         var keys = key.DecryptKeys(grant.Keys);
         Assert.Equal(releaseKey, Convert.FromBase64String(keys.ReleaseKeys["1"]));

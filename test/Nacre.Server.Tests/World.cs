@@ -7,6 +7,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.Logging;
 using Nacre.Client;
 using Nacre.Contracts;
+using Nacre.Contracts.Trust;
 using Nacre.Testing;
 using Xunit;
 
@@ -79,9 +80,25 @@ internal sealed class World : IAsyncDisposable
             await Admin.CreateUserAsync(new CreateUser(user, null));
         }
 
+        await TrustAsync();
         var created = await Admin.CreateEnrolmentCodeAsync(new CreateEnrolmentCode(user, seconds));
         Assert.True(EnrolmentCode.TryParse(created.Code, out var code));
         return code;
+    }
+
+    /// <summary>Begins the trust with the publisher's key in every role, where it has not begun.</summary>
+    public async Task TrustAsync()
+    {
+        var overview = await Admin.GetTrustAsync();
+        if (overview.Files.Count == 0)
+        {
+            var publisher = new TrustRole([TrustKey.From(Publisher)], 1);
+            var ends = Time.GetUtcNow().AddDays(365);
+            var root = TrustMetadata.Sign(RootMetadata.Write(1, ends, publisher, publisher, new TrustRole([TrustKey.From(overview.OnlineKey)], 1)), Publisher);
+            await Admin.PutTrustFileAsync("root", Encoding.UTF8.GetString(root));
+            var targets = TrustMetadata.Sign(TargetsMetadata.WriteImages(1, ends, new Dictionary<string, TrustRole> { ["debian"] = publisher }), Publisher);
+            await Admin.PutTrustFileAsync("targets", Encoding.UTF8.GetString(targets));
+        }
     }
 
     public async Task<(EnrolledDevice Device, DeviceKey Key, NacreClient Client)> EnrolAsync(string user = "ann")

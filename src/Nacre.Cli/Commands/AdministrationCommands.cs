@@ -85,6 +85,7 @@ internal static class DeviceCommands
         command.SetAction(async (parsed, cancellationToken) =>
         {
             using var client = Administration.Connect();
+            await new TrustDesk(client, TimeProvider.System).EnsureAsync(cancellationToken);
             var created = await client.CreateEnrolmentCodeAsync(new CreateEnrolmentCode(parsed.GetValue(user)!, (long)(parsed.GetValue(hours) * 3600)), cancellationToken);
             Terminal.Result(created, () => Terminal.Line(created.Code));
             Terminal.Note(string.Create(CultureInfo.InvariantCulture, $"works once, until {created.ExpiresAt:yyyy-MM-dd HH:mm} UTC; it is not shown again"));

@@ -142,8 +142,13 @@ internal static class ImageCommands
             var image = GoldenImage.Open(parsed.GetValue(folder)!);
             using var client = Administration.Connect();
             using var key = Administration.SigningKey();
+            var trust = new TrustDesk(client, TimeProvider.System);
+            await trust.EnsureAsync(cancellationToken);
             await client.PutSigningKeyAsync(PublicKeys.From(key), cancellationToken);
-            var publisher = new ReleasePublisher(new ServerStore(client), Administration.PublisherKeys(), key);
+            await trust.DelegateAsync(image.Name, key, cancellationToken);
+            var trusted = await trust.UpdateAsync(cancellationToken);
+            var publisher = new ReleasePublisher(
+                new ServerStore(client), Administration.PublisherKeys(), key, release => trusted.Vouches(new ReleaseName(release.Image, release.Version), release.Manifest));
             var result = await Terminal.ProgressAsync($"publishing {image.Name}", report => publisher.PublishAsync(
                 image,
                 !parsed.GetValue(noDelta),
@@ -153,6 +158,7 @@ internal static class ImageCommands
                         ? $"delta from release {from}: {Terminal.Bytes(progress.ReadBytes)} of {Terminal.Bytes(progress.TotalBytes)} that changed, {Terminal.Bytes(progress.UploadedBytes)} uploaded"
                         : $"{Terminal.Bytes(progress.ReadBytes)} of {Terminal.Bytes(progress.TotalBytes)} read, {Terminal.Bytes(progress.UploadedBytes)} uploaded")),
                 cancellationToken));
+            await trust.VouchAsync(image.Name, [result.Release], key, cancellationToken);
             if (parsed.GetValue(channel) is { } name)
             {
                 await client.MoveChannelAsync(image.Name, name, result.Release.Version, cancellationToken);

@@ -218,7 +218,7 @@ internal static class LivePcCommands
                     Terminal.Line($"update: {update}");
                 }
 
-                foreach (var problem in new[] { status.Problem, status.LayerProblem, status.FreshnessProblem, status.MomentProblem }.OfType<string>())
+                foreach (var problem in new[] { status.Problem, status.LayerProblem, status.FreshnessProblem, status.MomentProblem, status.TrustProblem }.OfType<string>().Concat(status.TrustWarnings))
                 {
                     Terminal.Line($"problem: {problem}");
                 }

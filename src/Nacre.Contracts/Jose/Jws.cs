@@ -80,6 +80,21 @@ public static class Jws
         return untrustedKeyId is not null;
     }
 
+    /// <summary>What is signed, without looking at the signature: for a text that is known by its hash.</summary>
+    /// <param name="untrustedCompact">The three parts.</param>
+    /// <param name="type">The <c>typ</c> that the header must have.</param>
+    /// <param name="untrustedPayload">What was signed; empty where the answer is false.</param>
+    public static bool TryReadPayload(string? untrustedCompact, string type, out byte[] untrustedPayload)
+    {
+        if (TrySplit(untrustedCompact, out var header, out untrustedPayload, out _, out _) && header.Typ == type)
+        {
+            return true;
+        }
+
+        untrustedPayload = [];
+        return false;
+    }
+
     /// <summary>Reads verified bytes as JSON; false where they are not a <typeparamref name="T"/>.</summary>
     public static bool TryRead<T>(ReadOnlySpan<byte> payload, [NotNullWhen(true)] out T? value)
         where T : class

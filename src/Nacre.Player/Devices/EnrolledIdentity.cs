@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using Nacre.Client;
 using Nacre.Contracts;
+using Nacre.Player.Trust;
 
 namespace Nacre.Player.Devices;
 
@@ -9,7 +10,7 @@ namespace Nacre.Player.Devices;
 /// <param name="DeviceId">The device's identity there.</param>
 /// <param name="User">Whose device it is.</param>
 /// <param name="Organisation">The organisation's name.</param>
-/// <param name="ReleaseKey">Signs releases; null until the first lease brings it.</param>
+/// <param name="ReleaseKey">Of a device that enrolled before there were trust roots: the key that begins its trust. Null of any other.</param>
 /// <param name="LeaseKey">Signs leases.</param>
 public sealed record DeviceRecord(Uri Server, string DeviceId, string User, string Organisation, PublicKey? ReleaseKey, PublicKey LeaseKey);
 
@@ -26,7 +27,7 @@ public sealed class EnrolledIdentity : IDisposable
     }
 
     /// <summary>What the device trusts.</summary>
-    public DeviceRecord Record { get; private set; }
+    public DeviceRecord Record { get; }
 
     /// <summary>The device's key.</summary>
     public DeviceKey Key { get; }
@@ -63,7 +64,12 @@ public sealed class EnrolledIdentity : IDisposable
             DurableFile.Write(KeyPath(paths), key.ExportPkcs8());
             using var client = new NacreClient(server);
             var enrolled = await client.EnrolAsync(code, deviceName, key, cancellationToken).ConfigureAwait(false);
-            var record = new DeviceRecord(server, enrolled.DeviceId, enrolled.User, enrolled.Organisation, enrolled.ReleaseKey, enrolled.LeaseKey);
+            var record = new DeviceRecord(server, enrolled.DeviceId, enrolled.User, enrolled.Organisation, null, enrolled.LeaseKey);
+            using (var identity = new EnrolledIdentity(paths, record, OpenKey(paths)!))
+            {
+                DeviceTrust.Begin(identity, enrolled.Root, TimeProvider.System);
+            }
+
             DurableFile.WriteJson(RecordPath(paths), record);
             return record;
         }
@@ -79,16 +85,8 @@ public sealed class EnrolledIdentity : IDisposable
             : throw new NacreException(ErrorCatalogue.NotEnrolled, "this device is not enrolled");
     }
 
-    /// <summary>Takes the organisation's release signing key from the first lease that brings one. Later ones are ignored: whoever takes over the
-    /// server can't replace the publisher.</summary>
-    internal void LearnReleaseKey(PublicKey releaseKey)
-    {
-        if (Record.ReleaseKey is null)
-        {
-            Record = Record with { ReleaseKey = releaseKey };
-            DurableFile.WriteJson(RecordPath(paths), Record);
-        }
-    }
+    /// <summary>What this device trusts: see <see cref="DeviceTrust"/>.</summary>
+    internal string TrustPath => Path.Combine(paths.State, "trust");
 
     /// <summary>A client with this device's credential.</summary>
     public NacreClient Connect() => new(Record.Server, Credential.Device(Record.DeviceId, Key));

@@ -4,6 +4,7 @@ using Nacre.Contracts;
 using Nacre.Player.Devices;
 using Nacre.Player.LivePcs;
 using Nacre.Player.Stacks;
+using Nacre.Player.Trust;
 
 namespace Nacre.Player.Leases;
 
@@ -16,9 +17,11 @@ internal sealed class OpenedLease
     private readonly LeaseKeys keys;
     private readonly IReadOnlyDictionary<ReleaseName, (ReleaseManifest Manifest, string Signed)> manifests;
 
-    private OpenedLease(LeaseClaims claims, LeaseKeys keys, IReadOnlyDictionary<ReleaseName, (ReleaseManifest, string)> manifests, bool isNew, NacreException? offline)
+    private OpenedLease(
+        LeaseClaims claims, LeaseKeys keys, IReadOnlyDictionary<ReleaseName, (ReleaseManifest, string)> manifests, DeviceTrust trust, bool isNew, NacreException? offline)
     {
         Claims = claims;
+        Trust = trust;
         IsNew = isNew;
         this.keys = keys;
         this.manifests = manifests;
@@ -34,7 +37,10 @@ internal sealed class OpenedLease
     public CorporateStack Offered => new([new ReleaseName(Claims.Image, Claims.Version), .. Claims.Layers ?? []]);
 
     /// <summary>What its LivePC's image is made of: the same for all of its releases.</summary>
-    public ImageKind Kind => Release(Offered.System).Manifest.Kind;
+    public ImageKind Kind => manifests.Values.Select(found => found.Manifest).FirstOrDefault(manifest => manifest.Image == Claims.Image)?.Kind ?? Release(Offered.System).Manifest.Kind;
+
+    /// <summary>What told the organisation's releases from others.</summary>
+    public DeviceTrust Trust { get; }
 
     /// <summary>Whether the server granted it just now, as the answer to this device's request; else it was kept.</summary>
     public bool IsNew { get; }
@@ -61,12 +67,11 @@ internal sealed class OpenedLease
             using var client = identity.Connect();
             var request = new TakeLease(null, Nonce(), anchors, keep);
             var grant = await client.TakeLeaseAsync(folder.Name, request, cancellationToken).ConfigureAwait(false);
-            if (grant.ReleaseKey is { } releaseKey)
-            {
-                identity.LearnReleaseKey(releaseKey);
-            }
-
-            var lease = Open(grant, identity, folder.Name, time, isNew: true, null);
+            var trust = new DeviceTrust(identity, time);
+            var claims = Verify(grant, identity, folder.Name, time, null);
+            await trust.UpdateAsync(client, ImagesOf(claims), cancellationToken).ConfigureAwait(false);
+            await TellAsync(client, trust, claims, cancellationToken).ConfigureAwait(false);
+            var lease = Open(grant, identity, folder.Name, trust, keep ?? [], time, isNew: true, null);
             if (lease.Claims.Nonce != request.Nonce)
             {
                 throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, "the lease answers another request: somebody put an older one in the answer's place");
@@ -81,7 +86,7 @@ internal sealed class OpenedLease
             offline = exception;
         }
 
-        return folder.Grant is { } kept ? Open(kept, identity, folder.Name, time, isNew: false, offline) : throw offline;
+        return folder.Grant is { } kept ? OpenKept(kept, identity, folder, keep ?? [], time, offline) : throw offline;
     }
 
     /// <summary>The lease that was kept, without asking the server; null where there is none that holds now.</summary>
@@ -89,7 +94,7 @@ internal sealed class OpenedLease
     {
         try
         {
-            return folder.Grant is { } kept ? Open(kept, identity, folder.Name, time, isNew: false, null) : null;
+            return folder.Grant is { } kept ? OpenKept(kept, identity, folder, new StackBook(folder, time).Read().Needed, time, null) : null;
         }
         catch (NacreException)
         {
@@ -117,7 +122,7 @@ internal sealed class OpenedLease
     /// <summary>The verified manifest of a release that this lease covers.</summary>
     public (ReleaseManifest Manifest, string Signed) Release(ReleaseName release) => manifests.TryGetValue(release, out var found)
         ? found
-        : throw new NacreException(ErrorCatalogue.NotFound, $"the lease does not cover release {release.Version} of '{release.Image}'");
+        : throw Trust.Problem ?? new NacreException(ErrorCatalogue.NotFound, $"the lease does not cover release {release.Version} of '{release.Image}'");
 
     public byte[] ReleaseKey(ReleaseName release) => keys.ReleaseKeys.TryGetValue(LeaseKeys.KeyOf(release, Claims.Image), out var key)
         ? Convert.FromBase64String(key)
@@ -143,7 +148,33 @@ internal sealed class OpenedLease
 
     private static string Nonce() => RandomNumberGenerator.GetHexString(32, lowercase: true);
 
-    private static OpenedLease Open(LeaseGrant untrustedGrant, EnrolledIdentity identity, string livePc, TimeProvider time, bool isNew, NacreException? offline)
+    private static OpenedLease OpenKept(
+        LeaseGrant grant, EnrolledIdentity identity, LivePcFolder folder, IReadOnlyList<ReleaseName> keep, TimeProvider time, NacreException? offline)
+    {
+        var trust = new DeviceTrust(identity, time);
+        trust.Check(ImagesOf(Verify(grant, identity, folder.Name, time, offline)));
+        return Open(grant, identity, folder.Name, trust, keep, time, isNew: false, offline);
+    }
+
+    private static string[] ImagesOf(LeaseClaims claims) => [.. NamedBy(claims).Select(release => release.Image).Distinct(StringComparer.Ordinal)];
+
+    /// <summary>Tells the server why nothing new is taken from it; it answered just now, and what it does not take is said again at the next start.</summary>
+    private static async Task TellAsync(NacreClient client, DeviceTrust trust, LeaseClaims claims, CancellationToken cancellationToken)
+    {
+        try
+        {
+            if (trust.Report([new ReleaseName(claims.Image, claims.Version), .. claims.Layers ?? []]) is { } report)
+            {
+                await client.SendReportAsync(claims.LivePc, report, cancellationToken).ConfigureAwait(false);
+            }
+        }
+        catch (NacreException)
+        {
+            // The user is told in any case.
+        }
+    }
+
+    private static LeaseClaims Verify(LeaseGrant untrustedGrant, EnrolledIdentity identity, string livePc, TimeProvider time, NacreException? offline)
     {
         var claims = Jws.VerifyClaims<LeaseClaims>(untrustedGrant.Lease, identity.Record.LeaseKey, ErrorCatalogue.LeaseNotAuthentic, DeviceToken.LeaseType);
         if (claims.Sub != identity.Record.DeviceId || claims.LivePc != livePc)
@@ -152,34 +183,42 @@ internal sealed class OpenedLease
         }
 
         var ends = DateTimeOffset.FromUnixTimeSeconds(claims.Exp);
-        if (time.GetUtcNow() >= ends)
-        {
-            throw new NacreException(ErrorCatalogue.LeaseExpired, $"the lease of '{livePc}' ended on {ends:yyyy-MM-dd HH:mm} UTC", offline);
-        }
-
-        var keys = identity.Key.DecryptKeys(untrustedGrant.Keys);
-        var trusted = identity.Record.ReleaseKey
-            ?? throw new NacreException(ErrorCatalogue.ReleaseNotAuthentic, "the organisation has no release signing key");
-        return new OpenedLease(claims, keys, VerifyManifests(claims, untrustedGrant.Manifests, trusted), isNew, offline) { UntrustedPacks = untrustedGrant.BootPacks ?? [] };
+        return time.GetUtcNow() < ends ? claims : throw new NacreException(ErrorCatalogue.LeaseExpired, $"the lease of '{livePc}' ended on {ends:yyyy-MM-dd HH:mm} UTC", offline);
     }
 
-    /// <summary>Verifies the manifests of a grant: each of a release that the lease names, and of the kind that it is named as.</summary>
+    private static OpenedLease Open(
+        LeaseGrant untrustedGrant, EnrolledIdentity identity, string livePc, DeviceTrust trust, IReadOnlyList<ReleaseName> has, TimeProvider time, bool isNew, NacreException? offline)
+    {
+        var claims = Verify(untrustedGrant, identity, livePc, time, offline);
+        var keys = identity.Key.DecryptKeys(untrustedGrant.Keys);
+        return new OpenedLease(claims, keys, VerifyManifests(claims, untrustedGrant.Manifests, trust, has), trust, isNew, offline) { UntrustedPacks = untrustedGrant.BootPacks ?? [] };
+    }
+
+    /// <summary>Verifies the manifests of a grant: each of a release that the lease names, that the organisation vouches for, and of the kind that it is named as. While the trust
+    /// metadata can't be believed to be the newest, releases that the device does not have yet are left out.</summary>
     internal static IReadOnlyDictionary<ReleaseName, (ReleaseManifest Manifest, string Signed)> VerifyManifests(
-        LeaseClaims claims, IReadOnlyList<string> untrustedManifests, PublicKey trusted)
+        LeaseClaims claims, IReadOnlyList<string> untrustedManifests, DeviceTrust trust, IReadOnlyList<ReleaseName> has)
     {
         var named = NamedBy(claims);
         var manifests = new Dictionary<ReleaseName, (ReleaseManifest, string)>();
         foreach (var untrustedManifest in untrustedManifests)
         {
-            var manifest = VerifyManifest(untrustedManifest, trusted, null, null);
-            if (!named.Contains(manifest.Name))
+            var untrusted = ReadManifest(untrustedManifest);
+            if (!named.Contains(untrusted.Name))
             {
-                throw new NacreException(ErrorCatalogue.ReleaseNotAuthentic, $"the grant has release {manifest.Version} of '{manifest.Image}', which the lease does not name");
+                throw new NacreException(ErrorCatalogue.ReleaseNotAuthentic, $"the grant has release {untrusted.Version} of '{untrusted.Image}', which the lease does not name");
+            }
+
+            // What the device has, and nobody vouches for any more, it is not to go on with; that is no reason to refuse what is offered instead.
+            var isOffered = untrusted.Name == new ReleaseName(claims.Image, claims.Version) || claims.Layers?.Contains(untrusted.Name) == true;
+            if (trust.Problem is not null ? !has.Contains(untrusted.Name) : !isOffered && !trust.Vouches(untrusted.Name, untrustedManifest))
+            {
+                continue;
             }
 
             // Against a release in another's place: what is no system never starts as one, and a system is nobody's application layer.
-            var kind = manifest.Image != claims.Image ? ImageKind.Application : manifest.Kind == ImageKind.Disk ? ImageKind.Disk : ImageKind.System;
-            manifests[manifest.Name] = (VerifyManifest(untrustedManifest, trusted, manifest.Image, kind), untrustedManifest);
+            var kind = untrusted.Image != claims.Image ? ImageKind.Application : untrusted.Kind == ImageKind.Disk ? ImageKind.Disk : ImageKind.System;
+            manifests[untrusted.Name] = (VerifyManifest(untrustedManifest, trust, kind), untrustedManifest);
         }
 
         return manifests;
@@ -201,17 +240,22 @@ internal sealed class OpenedLease
         ];
     }
 
-    /// <summary>Verifies a manifest against the organisation's key, and that it is of that image and kind where those are given.</summary>
-    internal static ReleaseManifest VerifyManifest(string untrustedManifest, PublicKey trusted, string? image, ImageKind? kind)
+    /// <summary>Verifies that the organisation vouches for a manifest, byte for byte, as the release that it says it is, and that it is of that kind.</summary>
+    internal static ReleaseManifest VerifyManifest(string untrustedManifest, DeviceTrust trust, ImageKind kind)
     {
-        var manifest = Jws.VerifyClaims<ReleaseManifest>(untrustedManifest, trusted, ErrorCatalogue.ReleaseNotAuthentic, ReleaseManifest.Type);
-        return manifest.Format != 1
+        var manifest = ReadManifest(untrustedManifest);
+        return !trust.Vouches(manifest.Name, untrustedManifest)
+            ? throw trust.Problem ?? new NacreException(ErrorCatalogue.ReleaseNotAuthentic, $"nobody who may sign releases of '{manifest.Image}' vouches for this release {manifest.Version}")
+            : manifest.Format != 1
             ? throw new NacreException(ErrorCatalogue.Unsupported, $"release {manifest.Version} has format {manifest.Format}")
-            : image is not null && manifest.Image != image
-            ? throw new NacreException(ErrorCatalogue.ReleaseNotAuthentic, $"the release is one of '{manifest.Image}', not of '{image}'")
-            : kind is not null && manifest.Kind != kind
+            : manifest.Kind != kind
             ? throw new NacreException(
-                ErrorCatalogue.ReleaseNotAuthentic, $"release {manifest.Version} of '{manifest.Image}' is {Words(manifest.Kind)}, and was given as {Words(kind.Value)}")
+                ErrorCatalogue.ReleaseNotAuthentic, $"release {manifest.Version} of '{manifest.Image}' is {Words(manifest.Kind)}, and was given as {Words(kind)}")
             : manifest;
     }
+
+    /// <summary>What a manifest says; nothing of it is verified.</summary>
+    private static ReleaseManifest ReadManifest(string untrustedManifest) =>
+        Jws.TryReadPayload(untrustedManifest, ReleaseManifest.Type, out var payload) && Jws.TryRead<ReleaseManifest>(payload, out var manifest)
+            ? manifest : throw new NacreException(ErrorCatalogue.ReleaseNotAuthentic, "a release's manifest is none");
 }

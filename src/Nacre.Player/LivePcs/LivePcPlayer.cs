@@ -10,6 +10,7 @@ using Nacre.Player.Leases;
 using Nacre.Player.Machines;
 using Nacre.Player.Releases;
 using Nacre.Player.Stacks;
+using Nacre.Player.Trust;
 using Nacre.Player.UserPackages;
 using Nacre.Volumes.Releases;
 
@@ -102,7 +103,9 @@ public sealed partial class LivePcPlayer
         try
         {
             var answer = await ControlSocket.RequestAsync(folder.ControlSocket, "status", null, cancellationToken).ConfigureAwait(false);
-            return answer.Deserialize<LivePcStatus>(ContractJson.Options) ?? throw new NacreException(ErrorCatalogue.NotRunning, "the player answered nothing");
+            var status = answer.Deserialize<LivePcStatus>(ContractJson.Options) ?? throw new NacreException(ErrorCatalogue.NotRunning, "the player answered nothing");
+            using var identity = EnrolledIdentity.Open(paths);
+            return WithTrust(status, identity);
         }
         catch (NacreException exception) when (exception.Kind == ErrorCatalogue.NotRunning)
         {
@@ -110,7 +113,7 @@ public sealed partial class LivePcPlayer
             var state = new StackBook(folder, time).Read();
             var abandoned = IsAbandoned(folder);
             var stack = (abandoned ? folder.Machine?.Stack : null) ?? state.Next;
-            return new LivePcStatus
+            return WithTrust(new LivePcStatus
             {
                 Name = name,
                 Phase = abandoned ? LivePcPhase.Abandoned : LivePcPhase.Stopped,
@@ -119,7 +122,19 @@ public sealed partial class LivePcPlayer
                 Layers = [.. stack?.Layers.Select(layer => layer.ToString()) ?? []],
                 OnTrial = stack is not null && stack.Equals(state.Trial),
                 SetAside = state.SetAside is [.., var aside] ? $"{aside.Stack} was set aside on {aside.At:yyyy-MM-dd HH:mm} UTC: {aside.Reason}" : null,
-            };
+            }, identity);
+        }
+    }
+
+    private LivePcStatus WithTrust(LivePcStatus status, EnrolledIdentity identity)
+    {
+        try
+        {
+            return status with { TrustWarnings = [.. new DeviceTrust(identity, time).Warnings.Select(warning => $"{warning}")] };
+        }
+        catch (NacreException exception) when (exception.Kind == ErrorCatalogue.TrustNotAuthentic)
+        {
+            return status with { TrustProblem = exception.Message };
         }
     }
 

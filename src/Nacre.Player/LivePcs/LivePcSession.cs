@@ -210,6 +210,7 @@ public sealed partial class LivePcSession : IDisposable
             Layers = [.. stack.Layers.Select(layer => layer.ToString())],
             Offline = taken.OfflineBecause is not null,
             LeaseEnds = taken.Ends,
+            TrustProblem = taken.IsNew ? taken.Trust.Problem?.Message : null,
         });
     }
 

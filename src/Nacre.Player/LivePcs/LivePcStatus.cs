@@ -151,6 +151,12 @@ public sealed record LivePcStatus
     /// <summary>What is wrong with the moments or the administrator's orders, for a person.</summary>
     public string? MomentProblem { get; init; }
 
+    /// <summary>For a person: why no new release is taken from the server; null where one may be.</summary>
+    public string? TrustProblem { get; init; }
+
+    /// <summary>For a person: which parts of the trust metadata end soon.</summary>
+    public IReadOnlyList<string> TrustWarnings { get; init; } = [];
+
     /// <summary>What is wrong, for a person: why the release can't be completed now, where it can't.</summary>
     public string? Problem { get; init; }
 }

@@ -85,6 +85,8 @@ internal static class DeviceErrors
 
     public static Failure TokenForAnotherRequest { get; } = new(ErrorCatalogue.Unauthenticated, "the device's token was signed for another method, path or body");
 
+    public static Failure NoRoot { get; } = new(ErrorCatalogue.TrustMissing, "the organisation has no trust root yet, so a device could not tell its releases from others");
+
     public static Failure Revoked { get; } = new(ErrorCatalogue.DeviceRevoked, "this device was revoked");
 
     public static Failure CodeWrong { get; } = new(ErrorCatalogue.EnrolmentCodeWrong, "this enrolment code is not one that the server knows");

@@ -60,12 +60,12 @@ internal static class DeviceEndpoints
         groups.Administrator.MapPost("/enrolment-codes", async (CreateEnrolmentCode body, Enrolment enrolment, CancellationToken cancellationToken) =>
                 (await enrolment.CreateCodeAsync(body, cancellationToken)).ToHttp(code => TypedResults.Created((string?)null, code)))
             .WithName("CreateEnrolmentCode").WithSummary("Makes a one-time code with which a device of a user enrols; shown this once.")
-            .Produces<CreatedEnrolmentCode>(StatusCodes.Status201Created).Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound);
+            .Produces<CreatedEnrolmentCode>(StatusCodes.Status201Created).Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound, ErrorCatalogue.TrustMissing);
         groups.Public.MapPost("/devices", async (EnrolDevice body, Enrolment enrolment, CancellationToken cancellationToken) =>
                 (await enrolment.EnrolAsync(body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("EnrolDevice").WithSummary("Enrols a device with a one-time code. The same request again gets the same answer.")
             .Produces<EnrolledDevice>().Fails(
-                ErrorCatalogue.RequestInvalid, ErrorCatalogue.EnrolmentCodeWrong, ErrorCatalogue.EnrolmentCodeExpired, ErrorCatalogue.EnrolmentCodeUsed, ErrorCatalogue.AlreadyEnrolled);
+                ErrorCatalogue.RequestInvalid, ErrorCatalogue.EnrolmentCodeWrong, ErrorCatalogue.EnrolmentCodeExpired, ErrorCatalogue.EnrolmentCodeUsed, ErrorCatalogue.AlreadyEnrolled, ErrorCatalogue.TrustMissing);
         groups.Administrator.MapGet("/devices", (Devices devices, CancellationToken cancellationToken) => devices.ListAsync(cancellationToken))
             .WithName("ListDevices").WithSummary("All devices.");
         groups.Administrator.MapPost("/devices/{id}/revoke", async (string id, Devices devices, CancellationToken cancellationToken) =>

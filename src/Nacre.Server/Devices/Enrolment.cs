@@ -48,6 +48,11 @@ internal sealed class Enrolment(
             return new Failure(ErrorCatalogue.NotFound, "there is no such user");
         }
 
+        if (await TrustFiles.FindRootAsync(database, cancellationToken) is null)
+        {
+            return DeviceErrors.NoRoot; // a device that has no root to begin with would have to take what it is told
+        }
+
         EnrolmentCode code;
         do
         {
@@ -118,7 +123,11 @@ internal sealed class Enrolment(
         }
 
         var answer = await AcceptAsync(row, code, untrusted, cancellationToken);
-        await transaction.CommitAsync(cancellationToken);
+        if (answer.Failure is null)
+        {
+            await transaction.CommitAsync(cancellationToken);
+        }
+
         return answer;
     }
 
@@ -130,7 +139,7 @@ internal sealed class Enrolment(
             .ExecuteUpdateAsync(update => update.SetProperty(row => row.Secret, (byte[]?)null), cancellationToken);
     }
 
-    private async Task<EnrolledDevice> AcceptAsync(EnrolmentCodeRow row, EnrolmentCode code, EnrolDevice request, CancellationToken cancellationToken)
+    private async Task<Result<EnrolledDevice>> AcceptAsync(EnrolmentCodeRow row, EnrolmentCode code, EnrolDevice request, CancellationToken cancellationToken)
     {
         var now = time.Now();
         var device = new DeviceRow
@@ -142,11 +151,15 @@ internal sealed class Enrolment(
             KeyY = request.PublicKey.Y,
             EnrolledAt = now,
         };
-        var releaseKey = await SigningKey.FindAsync(database, cancellationToken);
+        var root = await TrustFiles.FindRootAsync(database, cancellationToken);
+        if (root is null)
+        {
+            return DeviceErrors.NoRoot;
+        }
+
         var leaseKey = leaseSigner.PublicKey;
-        var proof = code.Prove(
-            "answer", device.Id, device.User, options.OrganisationName, releaseKey?.X ?? "", releaseKey?.Y ?? "", leaseKey.X, leaseKey.Y, request.Proof);
-        var answer = new EnrolledDevice(device.Id, device.User, options.OrganisationName, releaseKey, leaseKey, proof);
+        var proof = code.Prove("answer", device.Id, device.User, options.OrganisationName, root, leaseKey.X, leaseKey.Y, request.Proof);
+        var answer = new EnrolledDevice(device.Id, device.User, options.OrganisationName, root, leaseKey, proof);
         database.Devices.Add(device);
         row.Secret = null;
         row.UsedAt = now;

@@ -4,7 +4,8 @@ using Nacre.Contracts;
 
 namespace Nacre.Server;
 
-/// <summary>The public half of the organisation's release signing key. Registered once: devices trust it from their enrolment on.</summary>
+/// <summary>The public half of the organisation's release signing key, with which manifests must be signed to be taken. Another takes its place only where the trust
+/// metadata delegates to it: what devices believe is there, not here.</summary>
 internal sealed class SigningKey(NacreDatabase database, AuditTrail audit)
 {
     private const string Setting = "release-signing-key";
@@ -28,7 +29,17 @@ internal sealed class SigningKey(NacreDatabase database, AuditTrail audit)
         await using var transaction = await database.BeginWriteAsync(cancellationToken);
         if (await FindAsync(database, cancellationToken) is { } existing)
         {
-            return existing == untrusted ? existing : new Failure(ErrorCatalogue.Immutable, "another release signing key is registered, and devices trust it");
+            if (existing == untrusted)
+            {
+                return existing;
+            }
+
+            if (!await TrustFiles.IsDelegatedAsync(database, untrusted, cancellationToken))
+            {
+                return new Failure(ErrorCatalogue.Immutable, "another release signing key is registered, and the trust metadata does not delegate to this one");
+            }
+
+            await database.Settings.Where(row => row.Name == Setting).ExecuteDeleteAsync(cancellationToken);
         }
 
         database.Settings.Add(new SettingRow { Name = Setting, Value = JsonSerializer.Serialize(untrusted, ContractJson.Options) });

@@ -234,8 +234,7 @@ internal sealed class Leases(
         });
         await audit.AppendAsync("device:" + device.Id, "lease.grant", claims.LivePc, $"version {claims.Version}{string.Concat((claims.Layers ?? []).Select(layer => $" with {layer}"))} until {expires:u}", cancellationToken);
         return new LeaseGrant(
-            signer.Sign(claims), releases.ConvertAll(row => row.Manifest), Encrypt(keys, device.PublicKey), await SigningKey.FindAsync(database, cancellationToken),
-            await bootSets.FindAsync(releases, cancellationToken));
+            signer.Sign(claims), releases.ConvertAll(row => row.Manifest), Encrypt(keys, device.PublicKey), await bootSets.FindAsync(releases, cancellationToken));
     }
 
     private async Task<byte[]> ShareAsync(string deviceId, string livePc, CancellationToken cancellationToken)
