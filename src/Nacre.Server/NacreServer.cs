@@ -98,7 +98,8 @@ public static class NacreServer
         services.AddDbContext<NacreDatabase>(database => database.UseSqlite(ConnectionString(directory)));
         services.AddSingleton<SecretBox>().AddSingleton<LeaseSigner>().AddSingleton<AdministratorToken>().AddSingleton<FolderSegmentStore>();
         services.AddSingleton<ISegmentStore>(provider => provider.GetRequiredService<FolderSegmentStore>());
-        services.AddScoped<AuditTrail>().AddScoped<Users>().AddScoped<Devices>().AddScoped<DeviceAuthenticator>().AddScoped<Enrolment>()
+        services.AddHttpContextAccessor();
+        services.AddScoped<Caller>().AddScoped<AuditTrail>().AddScoped<Administrators>().AddScoped<Approvals>().AddScoped<Users>().AddScoped<Devices>().AddScoped<DeviceAuthenticator>().AddScoped<Enrolment>()
             .AddScoped<SigningKey>().AddScoped<Segments>().AddScoped<Images>().AddScoped<LivePcs>().AddScoped<Layers>().AddScoped<Reports>().AddScoped<Anchors>()
             .AddScoped<Leases>().AddScoped<Orders>();
         services.AddHostedService<Startup>().AddHostedService<CodeSweeper>();
@@ -118,7 +119,9 @@ public static class NacreServer
             .AllowAnonymous().WithName("GetHealth").WithSummary("Whether the server works, its database included.");
         IdentityEndpoints.Map(groups);
         DeviceEndpoints.Map(groups);
+        AdministratorEndpoints.Map(groups);
         ImageEndpoints.Map(groups);
+        ApprovalEndpoints.Map(groups);
         SegmentEndpoints.Map(groups, options);
         LivePcEndpoints.Map(groups);
         LeaseEndpoints.Map(groups);

@@ -7,12 +7,13 @@ using Nacre.Contracts;
 
 namespace Nacre.Server;
 
-/// <summary>Reads <c>Authorization: Bearer</c>: a text with dots is a device's signed token, any other the administrator's.</summary>
+/// <summary>Reads <c>Authorization: Bearer</c>: a text with dots is a device's signed token, any other an administrator's.</summary>
 internal sealed class NacreAuthenticationHandler(
     IOptionsMonitor<AuthenticationSchemeOptions> options,
     ILoggerFactory logger,
     UrlEncoder encoder,
     AdministratorToken administrator,
+    NacreDatabase database,
     DeviceAuthenticator devices) : AuthenticationHandler<AuthenticationSchemeOptions>(options, logger, encoder)
 {
     public const string SchemeName = "nacre";
@@ -39,9 +40,10 @@ internal sealed class NacreAuthenticationHandler(
             return device.Failure is { } reason ? Fail(reason) : Succeed(device.Value.Id, Roles.Device);
         }
 
-        return administrator.Matches(untrustedToken)
-            ? Succeed(Roles.Administrator, Roles.Administrator)
-            : Fail(new Failure(ErrorCatalogue.Unauthenticated, "the token is not the administrator's"));
+        var name = administrator.Matches(untrustedToken) ? Roles.Administrator : await Administrators.FindAsync(database, untrustedToken, Context.RequestAborted);
+        return name is not null
+            ? Succeed(name, Roles.Administrator)
+            : Fail(new Failure(ErrorCatalogue.Unauthenticated, "the token is not an administrator's"));
     }
 
     protected override Task HandleChallengeAsync(AuthenticationProperties properties)

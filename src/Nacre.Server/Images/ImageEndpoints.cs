@@ -37,6 +37,6 @@ internal static class ImageEndpoints
         group.MapPut("/images/{image}/channels/{channel}", async (string image, string channel, MoveChannel body, Images images, CancellationToken cancellationToken) =>
                 (await images.MoveChannelAsync(image, channel, body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("MoveChannel").WithSummary("Points a channel at a release.")
-            .Produces<Image>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NameInvalid, ErrorCatalogue.NotFound);
+            .Produces<Image>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NameInvalid, ErrorCatalogue.NotFound, ErrorCatalogue.NotApproved);
     }
 }

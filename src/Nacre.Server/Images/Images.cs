@@ -22,6 +22,9 @@ internal sealed class ReleaseRow
 
     public required DateTimeOffset PublishedAt { get; init; }
 
+    /// <summary>The administrator who published it.</summary>
+    public required string PublishedBy { get; init; }
+
     public required long Size { get; init; }
 
     public required long StoredSize { get; init; }
@@ -93,7 +96,7 @@ internal static class ImageErrors
         new(ErrorCatalogue.SegmentsMissing, string.Create(CultureInfo.InvariantCulture, $"the store lacks {count} of the release's segments or has others under their names, for one {first}"));
 }
 
-internal sealed class Images(NacreDatabase database, Segments segments, AuditTrail audit, SecretBox secrets, ServerOptions options, TimeProvider time)
+internal sealed class Images(NacreDatabase database, Segments segments, Approvals approvals, Caller caller, AuditTrail audit, SecretBox secrets, ServerOptions options, TimeProvider time)
 {
     public async Task<Result<Stored<Release>>> PublishAsync(string untrustedImage, PublishRelease untrusted, CancellationToken cancellationToken)
     {
@@ -176,9 +179,14 @@ internal sealed class Images(NacreDatabase database, Segments segments, AuditTra
             return ImageErrors.NoImage(Named(untrustedImage));
         }
 
-        if (!await database.Releases.AnyAsync(row => row.Image == image.Name && row.Version == untrusted.Version, cancellationToken))
+        if (await database.Releases.AsNoTracking().SingleOrDefaultAsync(row => row.Image == image.Name && row.Version == untrusted.Version, cancellationToken) is not { } release)
         {
             return ImageErrors.NoRelease(image.Name, untrusted.Version);
+        }
+
+        if (await approvals.LacksAsync(release, cancellationToken) is { Count: > 0 } lacks)
+        {
+            return ApprovalErrors.NotApproved(string.Create(CultureInfo.InvariantCulture, $"release {release.Version} of '{release.Image}'"), lacks);
         }
 
         var channel = await database.Channels.SingleOrDefaultAsync(row => row.Image == image.Name && row.Name == untrustedChannel, cancellationToken);
@@ -243,6 +251,7 @@ internal sealed class Images(NacreDatabase database, Segments segments, AuditTra
             Image = manifest.Image,
             Version = manifest.Version,
             PublishedAt = time.Now(),
+            PublishedBy = caller.Name,
             Size = manifest.Size,
             StoredSize = references.Sum(segment => segment.Length),
             Manifest = compact,

@@ -24,6 +24,12 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
 
     public DbSet<ContentsRow> Contents => Set<ContentsRow>();
 
+    public DbSet<CheckReportRow> CheckReports => Set<CheckReportRow>();
+
+    public DbSet<DecisionRow> Decisions => Set<DecisionRow>();
+
+    public DbSet<AdministratorRow> Administrators => Set<AdministratorRow>();
+
     public DbSet<ChannelRow> Channels => Set<ChannelRow>();
 
     public DbSet<LivePcRow> LivePcs => Set<LivePcRow>();
@@ -70,12 +76,28 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
         modelBuilder.Entity<ReleaseRow>(entity =>
         {
             entity.ToTable("Releases").HasKey(row => new { row.Image, row.Version });
+            entity.Property(row => row.PublishedBy).HasDefaultValue(Roles.Administrator);
             entity.HasOne<ImageRow>().WithMany().HasForeignKey(row => row.Image).OnDelete(DeleteBehavior.Restrict);
         });
         modelBuilder.Entity<ContentsRow>(entity =>
         {
             entity.ToTable("Contents").HasKey(row => new { row.Image, row.Version });
             entity.HasOne<ReleaseRow>().WithMany().HasForeignKey(row => new { row.Image, row.Version }).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<CheckReportRow>(entity =>
+        {
+            entity.ToTable("CheckReports").HasKey(row => new { row.Image, row.Version });
+            entity.HasOne<ReleaseRow>().WithMany().HasForeignKey(row => new { row.Image, row.Version }).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<DecisionRow>(entity =>
+        {
+            entity.ToTable("Decisions").HasKey(row => new { row.Image, row.Version, row.Administrator });
+            entity.HasOne<ReleaseRow>().WithMany().HasForeignKey(row => new { row.Image, row.Version }).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<AdministratorRow>(entity =>
+        {
+            entity.ToTable("Administrators").HasKey(row => row.Name);
+            entity.HasIndex(row => row.TokenHash).IsUnique();
         });
         modelBuilder.Entity<ChannelRow>(entity =>
         {
