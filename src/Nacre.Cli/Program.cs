@@ -6,6 +6,7 @@ var root = new RootCommand("Nacre: a company's desktop in an encrypted container
 {
     ServerCommand.Create(),
     LoginCommand.Create(),
+    AdministratorCommands.Create(),
     UserCommands.Create(),
     ImageCommands.Create(), RolloutCommands.Create(),
     ImageCommands.Create(),

@@ -150,6 +150,45 @@ public sealed partial class NacreClient : IDisposable
     /// <summary>What there is to mirror. Nothing of it is verified here.</summary>
     public Task<ReplicaPlan> GetReplicaPlanAsync(CancellationToken cancellationToken = default) => transport.GetAsync<ReplicaPlan>("v1/replica/releases", cancellationToken);
 
+    /// <summary>Keeps the signed report of a release's checks.</summary>
+    public Task PutReportAsync(string image, int version, PutReport report, CancellationToken cancellationToken = default) =>
+        transport.SendAsync(HttpMethod.Put, ReleasePath(image, version, "report"), report, cancellationToken);
+
+    /// <summary>A release's report and decisions, and what it lacks. The report's signature is not verified here.</summary>
+    public Task<ReleaseStanding> GetStandingAsync(string image, int version, CancellationToken cancellationToken = default) =>
+        transport.GetAsync<ReleaseStanding>(ReleasePath(image, version, "standing"), cancellationToken);
+
+    /// <summary>What is installed in a release.</summary>
+    /// <param name="image">The image.</param>
+    /// <param name="version">The release.</param>
+    /// <param name="format"><c>spdx</c> or <c>cyclonedx</c>.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    public Task<SoftwareList> GetSoftwareListAsync(string image, int version, string format, CancellationToken cancellationToken = default) =>
+        transport.GetAsync<SoftwareList>(ReleasePath(image, version, $"sbom/{Escape(format)}"), cancellationToken);
+
+    /// <summary>Approves or rejects a release.</summary>
+    public Task DecideReleaseAsync(string image, int version, DecideRelease decision, CancellationToken cancellationToken = default) =>
+        transport.SendAsync(HttpMethod.Put, ReleasePath(image, version, "decision"), decision, cancellationToken);
+
+    /// <summary>What a release must have before a channel can point at it.</summary>
+    public Task<ReleasePolicy> GetReleasePolicyAsync(CancellationToken cancellationToken = default) => transport.GetAsync<ReleasePolicy>("v1/release-policy", cancellationToken);
+
+    /// <summary>Sets what a release must have before a channel can point at it; only the first administrator may.</summary>
+    public Task<ReleasePolicy> PutReleasePolicyAsync(ReleasePolicy policy, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<ReleasePolicy>(HttpMethod.Put, "v1/release-policy", policy, cancellationToken);
+
+    /// <summary>Names an administrator; only the first one may.</summary>
+    public Task<CreatedAdministrator> CreateAdministratorAsync(CreateAdministrator administrator, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<CreatedAdministrator>(HttpMethod.Post, "v1/administrators", administrator, cancellationToken);
+
+    /// <summary>All administrators but the first.</summary>
+    public Task<IReadOnlyList<Administrator>> ListAdministratorsAsync(CancellationToken cancellationToken = default) =>
+        transport.GetAsync<IReadOnlyList<Administrator>>("v1/administrators", cancellationToken);
+
+    /// <summary>Takes an administrator's token away; only the first one may.</summary>
+    public Task RemoveAdministratorAsync(string name, CancellationToken cancellationToken = default) =>
+        transport.SendAsync(HttpMethod.Delete, $"v1/administrators/{Escape(name)}", cancellationToken);
+
     /// <summary>Creates a LivePC.</summary>
     public Task<LivePc> CreateLivePcAsync(CreateLivePc livePc, CancellationToken cancellationToken = default) =>
         transport.SendAsync<LivePc>(HttpMethod.Post, "v1/livepcs", livePc, cancellationToken);
@@ -238,6 +277,8 @@ public sealed partial class NacreClient : IDisposable
 
     /// <summary>Closes the connections.</summary>
     public void Dispose() => transport.Dispose();
+
+    private static string ReleasePath(string image, int version, string what) => string.Create(CultureInfo.InvariantCulture, $"v1/images/{Escape(image)}/releases/{version}/{what}");
 
     // A dot segment would be removed from the path; what names things has none.
     private static string Escape(string untrusted) => untrusted is "." or ".." or ""

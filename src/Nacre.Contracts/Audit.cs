@@ -3,7 +3,7 @@ namespace Nacre.Contracts;
 /// <summary>One line of the audit log.</summary>
 /// <param name="Sequence">1, 2, 3, … without gaps.</param>
 /// <param name="At">When.</param>
-/// <param name="Actor">Who: <c>administrator</c>, <c>device:ID</c> or <c>code:ID</c>.</param>
+/// <param name="Actor">Who: <c>administrator</c> (the first), <c>administrator:NAME</c>, <c>device:ID</c> or <c>code:ID</c>.</param>
 /// <param name="Action">What, for example <c>device.revoke</c>.</param>
 /// <param name="Subject">To what.</param>
 /// <param name="Detail">More about it; never a secret.</param>

@@ -103,6 +103,11 @@ public static class ErrorCatalogue
     /// <summary>A channel has no release yet.</summary>
     public static readonly ErrorKind ChannelEmpty = new("E_CHANNEL_EMPTY", 409, ExitCode.State, "the administrator publishes one: 'nacre image publish FOLDER --channel CHANNEL'");
 
+    /// <summary>A release has not passed the checks, or not been approved, as the policy wants before a channel points at it.</summary>
+    public static readonly ErrorKind NotApproved = new("E_NOT_APPROVED", 409, ExitCode.State, "'nacre image show IMAGE RELEASE' says what it has and lacks; 'nacre image policy' what it needs");
+    /// <summary>A check found something that stops a release.</summary>
+    public static readonly ErrorKind CheckFailed = new("E_CHECK_FAILED", 422, ExitCode.Refused, "put right what the checks named above found, and build the image again");
+
     /// <summary>Application layers do not go together.</summary>
     public static readonly ErrorKind LayersIncompatible = new("E_LAYERS_INCOMPATIBLE", 409, ExitCode.State, "build one of the layers again under another name: a layer's name decides which numbers its accounts get");
     /// <summary>The corporate layers on offer did not reach a healthy start on this device.</summary>

@@ -99,7 +99,8 @@ public static class NacreServer
         services.AddDbContext<NacreDatabase>(database => database.UseSqlite(ConnectionString(directory)));
         services.AddSingleton<SecretBox>().AddSingleton<LeaseSigner>().AddSingleton<AdministratorToken>().AddSingleton<ReplicaToken>();
         services.AddSingleton<ISegmentStore>(options.S3 is null ? new FolderSegmentStore(directory) : new S3SegmentStore(options.S3, directory));
-        services.AddScoped<AuditTrail>().AddScoped<Users>().AddScoped<Devices>().AddScoped<DeviceAuthenticator>().AddScoped<Enrolment>()
+        services.AddHttpContextAccessor();
+        services.AddScoped<Caller>().AddScoped<AuditTrail>().AddScoped<Administrators>().AddScoped<Approvals>().AddScoped<Users>().AddScoped<Devices>().AddScoped<DeviceAuthenticator>().AddScoped<Enrolment>()
             .AddScoped<SigningKey>().AddScoped<TrustFiles>().AddScoped<Segments>().AddScoped<Images>().AddScoped<LivePcs>().AddScoped<Layers>().AddScoped<Rollouts>().AddScoped<Reports>().AddScoped<Anchors>()
             .AddScoped<Leases>().AddScoped<Orders>().AddScoped<StoreKeeper>().AddScoped<Origins>().AddScoped<BootSets>();
         services.AddHostedService<Startup>().AddHostedService<CodeSweeper>().AddHostedService<StoreSweeper>();
@@ -119,8 +120,10 @@ public static class NacreServer
             .AllowAnonymous().WithName("GetHealth").WithSummary("Whether the server works, its database included.");
         IdentityEndpoints.Map(groups);
         DeviceEndpoints.Map(groups);
+        AdministratorEndpoints.Map(groups);
         ImageEndpoints.Map(groups);
         BootSetEndpoints.Map(groups);
+        ApprovalEndpoints.Map(groups);
         SegmentEndpoints.Map(groups, options);
         LivePcEndpoints.Map(groups);
         LeaseEndpoints.Map(groups);

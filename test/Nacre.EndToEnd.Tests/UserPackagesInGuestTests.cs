@@ -102,7 +102,7 @@ public sealed class UserPackagesInGuestTests
         useradd -m -s /bin/sh friend
         su friend -c 'echo "a friend" >/home/friend/name'
         echo mine >/etc/issue
-        echo '# mine' >>/etc/rsyslog.conf
+        echo '# mine' >>/etc/bash.bashrc
         printf '[Service]\nExecStart=/bin/sh -c "made >/run/mine; exec sleep infinity"\n[Install]\nWantedBy=multi-user.target\n' >/etc/systemd/system/mine.service
         systemctl enable --now mine
         mkdir /home/user/Documents
@@ -127,7 +127,7 @@ public sealed class UserPackagesInGuestTests
         flatpak run --system org.example.Hello 2>&1
         openssl verify -CAfile /etc/ssl/certs/ca-certificates.crt /home/user/mine.crt
         cat /etc/issue /home/user/Documents/note
-        tail -n 1 /etc/rsyslog.conf
+        tail -n 1 /etc/bash.bashrc
         systemctl is-active rsyslog
         for i in $(seq 100); do systemctl is-active --quiet mine && break; sleep 2; done
         cat /run/mine
@@ -217,7 +217,7 @@ public sealed class UserPackagesInGuestTests
         // What pip installed is for one version of Python, there as everywhere.
         await RestartAsync(organisation, "2", "Everyday, third release", hasWheels: false);
         Assert.StartsWith("13", await organisation.InGuestAsync("cat /etc/debian_version"), StringComparison.Ordinal);
-        Assert.Equal("beside", (await organisation.InGuestAsync("test -s /etc/rsyslog.conf.dpkg-dist && echo beside")).TrimEnd());
+        Assert.Equal("beside", (await organisation.InGuestAsync("test -s /etc/bash.bashrc.dpkg-dist && echo beside")).TrimEnd());
         await organisation.Administrator.RunAsync("image", "channel", "everyday", "stable", "1");
         await RestartAsync(organisation, "3", "Everyday, first release");
         Assert.StartsWith("12", await organisation.InGuestAsync("cat /etc/debian_version"), StringComparison.Ordinal);

@@ -12,7 +12,11 @@ namespace Nacre.Cli.Commands;
 /// <summary><c>nacre image</c>: build golden images, publish releases, move channels.</summary>
 internal static class ImageCommands
 {
-    public static Command Create() => new("image", "Golden images: build, import, publish, list (administrators)") { Build(), Import(), Publish(), List(), Channel(), Retention(), BootSetOf() };
+    public static Command Create() => new("image", "Golden images: build, import, export, check, publish, approve, list (administrators)")
+    {
+        Build(), Import(), Export(), ReleaseCommands.Check(), Publish(), List(), ReleaseCommands.Show(), ReleaseCommands.Approve(), ReleaseCommands.Reject(), ReleaseCommands.Policy(), Channel(), Retention(),
+        BootSetOf(),
+    };
 
     private static Command Build()
     {
@@ -20,12 +24,23 @@ internal static class ImageCommands
         var output = new Option<string?>("--output", "-o") { Description = "The folder to make (default: the image's name)" };
         var cache = new Option<string?>("--package-cache") { Description = "Where downloaded packages are kept (default: ~/.cache/nacre/debs)" };
         var on = new Option<string?>("--on") { Description = "For an application layer (kind: application): the folder of the built system image that it goes on top of" };
-        var command = new Command("build", "Build a golden image, or an application layer on top of one, from a recipe") { recipe, on, output, cache };
+        var variables = new Option<string[]>("--var") { Description = "NAME=VALUE: the value of a variable that the recipe declares; can be given again" };
+        var secrets = new Option<string[]>("--secret") { Description = "NAME=FILE: a secret that the recipe's scripts read in /run/secrets, and that never gets into the image; can be given again" };
+        var plan = new Option<bool>("--dry-run") { Description = "Build nothing: say what would change against the last release" };
+        var against = new Option<string?>("--against") { Description = "With --dry-run: the folder of the last release's image (default: the output folder, else the server's last release)" };
+        var command = new Command("build", "Build a golden image, or an application layer on top of one, from a recipe") { recipe, on, output, cache, variables, secrets, plan, against };
         command.SetAction(async (parsed, cancellationToken) =>
         {
-            var image = Parse(parsed.GetValue(recipe)!);
+            var image = Parse(parsed.GetValue(recipe)!, Pairs("--var", parsed.GetValue(variables)));
             var folder = Path.GetFullPath(parsed.GetValue(output) ?? image.Name);
             var options = parsed.GetValue(cache) is { } packages ? new BuildOptions { PackageCache = Path.GetFullPath(packages) } : new BuildOptions();
+            options = options with { Secrets = Pairs("--secret", parsed.GetValue(secrets)) };
+            if (parsed.GetValue(plan))
+            {
+                await BuildPlans.ShowAsync(image, options, parsed.GetValue(against), folder, cancellationToken);
+                return;
+            }
+
             var system = parsed.GetValue(on);
             if (system is null == (image.Kind == ImageKind.Application))
             {
@@ -69,14 +84,20 @@ internal static class ImageCommands
         }
     }
 
-    private static async Task<BuiltImage> BuildAsync(Recipe image, string? system, string folder, BuildOptions options, Action<double, string> report, CancellationToken cancellationToken)
+    private static Task<BuiltImage> BuildAsync(Recipe image, string? system, string folder, BuildOptions options, Action<double, string> report, CancellationToken cancellationToken)
+    {
+        var reporter = new Reporter<BuildProgress>(progress => report(progress.Fraction ?? double.NaN, progress.Message));
+        return ExplainAsync(() => system is null
+            ? ImageBuilder.BuildAsync(image, folder, options, reporter, cancellationToken)
+            : ImageBuilder.BuildApplicationAsync(image, system, folder, options, reporter, cancellationToken));
+    }
+
+    /// <summary>Gives what ended a build its place in the catalogue.</summary>
+    internal static async Task<T> ExplainAsync<T>(Func<Task<T>> build)
     {
         try
         {
-            var reporter = new Reporter<BuildProgress>(progress => report(progress.Fraction ?? double.NaN, progress.Message));
-            return system is null
-                ? await ImageBuilder.BuildAsync(image, folder, options, reporter, cancellationToken)
-                : await ImageBuilder.BuildApplicationAsync(image, system, folder, options, reporter, cancellationToken);
+            return await build();
         }
         catch (ImageBuildException exception)
         {
@@ -87,16 +108,33 @@ internal static class ImageCommands
                 ImageBuildFailure.OutputExists => ErrorCatalogue.AlreadyExists,
                 ImageBuildFailure.NoSource => ErrorCatalogue.RecipeInvalid,
                 ImageBuildFailure.OtherSystem => ErrorCatalogue.NotAnImage,
+                ImageBuildFailure.Secret => ErrorCatalogue.UsageInvalid,
                 ImageBuildFailure.StepFailed => ErrorCatalogue.BuildFailed,
             }, exception.Message, exception);
         }
     }
 
-    private static Recipe Parse(string path)
+    /// <summary>Options of the form NAME=VALUE.</summary>
+    private static Dictionary<string, string> Pairs(string option, string[]? untrusted)
+    {
+        var pairs = new Dictionary<string, string>(StringComparer.Ordinal);
+        foreach (var text in untrusted ?? [])
+        {
+            var at = text.IndexOf('=', StringComparison.Ordinal);
+            if (at <= 0 || !pairs.TryAdd(text[..at], text[(at + 1)..]))
+            {
+                throw new NacreException(ErrorCatalogue.UsageInvalid, at <= 0 ? $"{option} takes NAME=VALUE" : $"{option} {text[..at]} is there twice");
+            }
+        }
+
+        return pairs;
+    }
+
+    private static Recipe Parse(string path, Dictionary<string, string> variables)
     {
         try
         {
-            return RecipeParser.Parse(path);
+            return RecipeParser.Parse(path, variables);
         }
         catch (RecipeException exception)
         {
@@ -125,8 +163,40 @@ internal static class ImageCommands
             Terminal.Result(imported, () =>
             {
                 Terminal.Line($"{Path.GetFullPath(folder)}: a disk of {Terminal.Bytes(imported.DiskSize)}, imported from {imported.From.ToString().ToLowerInvariant()}");
+                foreach (var partition in imported.Partitions)
+                {
+                    Terminal.Line($"partition at {Terminal.Bytes(partition.Offset)}: {Terminal.Bytes(partition.Size)}, {partition.FileSystem ?? "not recognised"}{(partition.Label is null ? "" : $" '{Terminal.Printable(partition.Label)}'")}");
+                }
+
                 Terminal.Line($"next: nacre image publish {folder} --channel pilot");
             });
+        });
+        return command;
+    }
+
+    private static Command Export()
+    {
+        var folder = new Argument<string>("FOLDER") { Description = "The folder that 'nacre image import' made" };
+        var file = new Argument<string>("FILE") { Description = "The file to make; it holds the disk in the clear, and only you can read it" };
+        var format = new Option<DiskFormat>("--format") { Description = "What to make: qcow2, vhdx, raw, vmdk or vdi", DefaultValueFactory = _ => DiskFormat.Qcow2 };
+        var command = new Command("export", "Make a disk for other programs of a whole disk's image") { folder, file, format };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var image = GoldenImage.Open(parsed.GetValue(folder)!);
+            if (image.Kind != ImageKind.Disk)
+            {
+                throw new NacreException(ErrorCatalogue.Unsupported, $"'{image.Name}' is no whole disk, and does not start without Nacre: its file system is {image.Artifacts[^1].Path}, an EROFS that any Linux mounts");
+            }
+
+            var target = Path.GetFullPath(parsed.GetValue(file)!);
+            if (Path.Exists(target))
+            {
+                throw new NacreException(ErrorCatalogue.AlreadyExists, $"'{target}' is there already");
+            }
+
+            var kind = parsed.GetValue(format).ToString().ToLowerInvariant();
+            await Terminal.ProgressAsync($"exporting {image.Name}", report => DiskImages.ExportAsync(Path.GetFullPath(image.Artifacts[0].Path), target, kind, report, cancellationToken));
+            Terminal.Result(new { file = target, format = kind, bytes = new FileInfo(target).Length }, () => Terminal.Line($"{target}: {Terminal.Bytes(image.Artifacts[0].Size)} as {kind}, {Terminal.Bytes(new FileInfo(target).Length)}"));
         });
         return command;
     }
@@ -139,7 +209,14 @@ internal static class ImageCommands
         var command = new Command("publish", "Publish an image as the next release: uploads only what the server lacks, signs it; interrupted, run it again") { folder, channel, noDelta };
         command.SetAction(async (parsed, cancellationToken) =>
         {
-            var image = GoldenImage.Open(parsed.GetValue(folder)!);
+            var place = parsed.GetValue(folder)!;
+            var image = GoldenImage.Open(place);
+            var checks = await Nacre.Images.Checking.ImageChecks.OpenAsync(place, image, cancellationToken);
+            if (checks?.HasFailed == true)
+            {
+                throw new NacreException(ErrorCatalogue.CheckFailed, $"'{place}' failed its checks, and no channel could point at a release of it");
+            }
+
             using var client = Administration.Connect();
             using var key = Administration.SigningKey();
             var trust = new TrustDesk(client, TimeProvider.System);
@@ -159,6 +236,11 @@ internal static class ImageCommands
                         : $"{Terminal.Bytes(progress.ReadBytes)} of {Terminal.Bytes(progress.TotalBytes)} read, {Terminal.Bytes(progress.UploadedBytes)} uploaded")),
                 cancellationToken));
             await trust.VouchAsync(image.Name, [result.Release], key, cancellationToken);
+            if (checks is not null)
+            {
+                await ReleaseCommands.AttachAsync(client, place, result.Release, checks, cancellationToken);
+            }
+
             if (parsed.GetValue(channel) is { } name)
             {
                 await client.MoveChannelAsync(image.Name, name, result.Release.Version, cancellationToken);

@@ -11,6 +11,9 @@ public sealed record BuildOptions
         "nacre",
         "debs");
 
+    /// <summary>The files of the recipe's secrets, by name. Their bytes go to its scripts and nowhere else; a build that leaves them in the image fails.</summary>
+    public IReadOnlyDictionary<string, string> Secrets { get; init; } = new Dictionary<string, string>();
+
     /// <summary>
     /// The image's date, seconds since 1970. Default (null): the date of the newest package in it, which the same packages always give.
     /// </summary>

@@ -56,7 +56,7 @@ internal sealed class BuildWork : IDisposable
             Directory.CreateDirectory(work.Fresh);
             File.SetUnixFileMode(work.Fresh, Write);
             File.SetUnixFileMode(Path.GetDirectoryName(work.Fresh)!, Read);
-            foreach (var name in recipe.Kind == ImageKind.System ? new[] { "system.erofs", "kernel", "initramfs", "packages", "epoch" } : ["layer.erofs", "packages", "epoch", "contents"])
+            foreach (var name in recipe.Kind == ImageKind.System ? new[] { "system.erofs", "kernel", "initramfs", "packages", "epoch", "archives" } : ["layer.erofs", "packages", "epoch", "contents", "archives"])
             {
                 File.WriteAllBytes(work.Result(name), []);
                 File.SetUnixFileMode(work.Result(name), Write & ~(UnixFileMode.UserExecute | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute));

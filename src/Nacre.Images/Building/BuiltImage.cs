@@ -10,6 +10,17 @@ namespace Nacre.Images.Building;
 /// <param name="Version">The installed version.</param>
 public sealed record InstalledPackage(string Name, string Version);
 
+/// <summary>A file that the recipe itself put into an image.</summary>
+/// <param name="Path">Where.</param>
+/// <param name="Sha256">Of its content.</param>
+public sealed record BuiltFile(string Path, string Sha256);
+
+/// <summary>An archive that packages were taken from, after apt verified its signature.</summary>
+/// <param name="Name">The address of its signed index, as apt calls the file.</param>
+/// <param name="Sha256">Of the signed index.</param>
+/// <param name="SignedBy">The keyring and the fingerprints of the keys whose signatures were good.</param>
+public sealed record SignedArchive(string Name, string Sha256, string SignedBy);
+
 /// <summary>The system that an application layer was built on.</summary>
 /// <param name="Name">The system's image.</param>
 /// <param name="Created">The system's date.</param>
@@ -51,6 +62,12 @@ public sealed record BuiltImage
 
     /// <summary>What is installed (by an application layer: what it adds), by name.</summary>
     public required ImmutableArray<InstalledPackage> Packages { get; init; }
+
+    /// <summary>The archives that its packages were taken from; empty in an image that was built before this was written down.</summary>
+    public ImmutableArray<SignedArchive> Archives { get; init; } = [];
+
+    /// <summary>The recipe's own files; empty in an image that was built before this was written down.</summary>
+    public ImmutableArray<BuiltFile> Files { get; init; } = [];
 
     /// <summary>The file's text.</summary>
     public byte[] ToJson() => [.. JsonSerializer.SerializeToUtf8Bytes(this, BuiltImageJson.Default.BuiltImage), (byte)'\n'];

@@ -18,6 +18,9 @@ public enum ImageBuildFailure
     /// <summary>An application layer is to be built on something that is not the system that it is for.</summary>
     OtherSystem,
 
+    /// <summary>A secret that the recipe names was not given, or one that it does not name was, or one can't be used.</summary>
+    Secret,
+
     /// <summary>A step of the build failed; the log says which.</summary>
     StepFailed,
 }

@@ -60,22 +60,17 @@ public static class ImageBuilder
         var output = OutputAt(outputDirectory);
 
         var guest = FindGuestFiles(options);
-        var sources = recipe.Base.Sources.IsEmpty ? AptSources.ForSuite("/etc/apt", recipe.Base.Suite, recipe.Base.Components) : recipe.Base.Sources;
-        if (sources.IsEmpty)
-        {
-            throw new ImageBuildException(
-                ImageBuildFailure.NoSource,
-                $"no apt source of this machine is a Debian archive of '{recipe.Base.Suite}'; name one in the recipe's base.mirror");
-        }
+        var sources = SourcesOf(recipe);
 
         progress.Report(new BuildProgress(BuildPhase.Prepare, null, "preparing"));
         Directory.CreateDirectory(Path.GetDirectoryName(output)!);
         var logFile = options.LogFile ?? output + ".log";
         using var log = new BuildLog(logFile, progress);
+        using var secrets = BuildSecrets.Create(recipe, options.Secrets);
         using var work = BuildWork.Create(options.TemporaryFolder, guest, recipe);
         await work.TakeCachedPackagesAsync(options.PackageCache, cancellationToken).ConfigureAwait(false);
 
-        var environment = EnvironmentOf(recipe, options, work, searchPath);
+        var environment = EnvironmentOf(recipe, options, work, secrets, searchPath);
         var exitCode = await ProcessTree.RunAsync(
             "mmdebstrap", ArgumentsOf(recipe, sources), work.Folder, environment, log.Add, cancellationToken).ConfigureAwait(false);
 
@@ -134,9 +129,10 @@ public static class ImageBuilder
         Directory.CreateDirectory(Path.GetDirectoryName(output)!);
         var logFile = options.LogFile ?? output + ".log";
         using var log = new BuildLog(logFile, progress);
+        using var secrets = BuildSecrets.Create(recipe, options.Secrets);
         using var work = BuildWork.Create(options.TemporaryFolder, guest, recipe);
         await work.TakeCachedPackagesAsync(options.PackageCache, cancellationToken).ConfigureAwait(false);
-        var environment = EnvironmentOf(recipe, options, work, searchPath);
+        var environment = EnvironmentOf(recipe, options, work, secrets, searchPath);
         var (first, last) = AccountNumbersOf(recipe.Name);
         environment["NACRE_NAME"] = recipe.Name;
         environment["NACRE_PACKAGES"] = string.Join(' ', recipe.Packages);
@@ -174,6 +170,21 @@ public static class ImageBuilder
         var first = Lowest + ((int)range * Count);
         return (first, first + Count - 1);
     }
+
+    /// <summary>The archives of a system: the recipe's, else those of this machine.</summary>
+    internal static ImmutableArray<string> SourcesOf(Recipe recipe)
+    {
+        var sources = recipe.Base.Sources.IsEmpty ? AptSources.ForSuite("/etc/apt", recipe.Base.Suite, recipe.Base.Components) : recipe.Base.Sources;
+        return sources.IsEmpty
+            ? throw new ImageBuildException(
+                ImageBuildFailure.NoSource, $"no apt source of this machine is a Debian archive of '{recipe.Base.Suite}'; name one in the recipe's base.mirror")
+            : sources;
+    }
+
+    /// <summary>What is installed in a system beside what every Debian has.</summary>
+    internal static IEnumerable<string> PackagesOf(Recipe recipe) => GuestPackages.Append(recipe.Kernel.Package).Concat(recipe.Packages).Distinct(StringComparer.Ordinal);
+
+    internal static ImmutableArray<BuiltFile> FilesOf(Recipe recipe) => [.. recipe.Files.Select(file => new BuiltFile(file.Path, Convert.ToHexStringLower(SHA256.HashData([.. file.Content]))))];
 
     private static string OutputAt(string outputDirectory)
     {
@@ -255,7 +266,7 @@ public static class ImageBuilder
         // The root is thrown away, so nothing in it is cleaned up after the hooks.
         "--skip=essential/unlink,download/empty,cleanup/apt,cleanup/reproducible",
         "--components=" + string.Join(',', recipe.Base.Components),
-        "--include=" + string.Join(',', GuestPackages.Append(recipe.Kernel.Package).Concat(recipe.Packages).Distinct(StringComparer.Ordinal)),
+        "--include=" + string.Join(',', PackagesOf(recipe)),
         "--aptopt=Apt::Install-Recommends \"false\"",
         "--aptopt=Acquire::Languages \"none\"",
         "--aptopt=Acquire::Retries \"3\"",
@@ -277,7 +288,7 @@ public static class ImageBuilder
     ];
 
     [UnsupportedOSPlatform("windows")]
-    private static Dictionary<string, string> EnvironmentOf(Recipe recipe, BuildOptions options, BuildWork work, string searchPath)
+    private static Dictionary<string, string> EnvironmentOf(Recipe recipe, BuildOptions options, BuildWork work, BuildSecrets secrets, string searchPath)
     {
         // Nothing else of the builder's environment: it would find its way into maintainer scripts.
         var environment = new Dictionary<string, string>
@@ -291,6 +302,7 @@ public static class ImageBuilder
             // The kernel package makes no initramfs; the guest's finish script does, once.
             ["INITRD"] = "No",
             ["NACRE_WORK"] = work.Folder,
+            ["NACRE_SECRETS"] = secrets.Folder,
             ["NACRE_EPOCH"] = options.SourceDateEpoch?.ToString(CultureInfo.InvariantCulture) ?? "",
             ["NACRE_UUID"] = UuidOf(recipe).ToString(),
         };
@@ -350,6 +362,8 @@ public static class ImageBuilder
         KernelSize = 0,
         InitramfsSize = 0,
         Packages = [],
+        Archives = [.. File.ReadLines(work.Result("archives")).Select(line => line.Split('\t')).Where(words => words.Length == 3).Select(words => new SignedArchive(words[0], words[1], words[2].Trim()))],
+        Files = FilesOf(recipe),
     };
 
     /// <summary>Puts an image's files in their place, all of them or none.</summary>

@@ -13,7 +13,7 @@ internal static class RecipeSteps
 {
     private const string Place = "/nacre-build";
 
-    /// <summary>Writes <c>recipe.sh</c> and its files into <paramref name="folder"/>.</summary>
+    /// <summary>Writes <c>recipe.sh</c>, <c>scripts.sh</c> and their files into <paramref name="folder"/>.</summary>
     internal static void Write(Recipe recipe, string folder)
     {
         var script = new StringBuilder("#!/bin/sh\nset -eu\numask 022\n");
@@ -37,6 +37,10 @@ internal static class RecipeSteps
             script.Append(CultureInfo.InvariantCulture, $"systemctl disable -- {Quote(unit)}\n");
         }
 
+        File.WriteAllText(Path.Combine(folder, "recipe.sh"), script.ToString());
+
+        // Apart, because only they see the secrets.
+        script.Clear().Append("#!/bin/sh\nset -eu\numask 022\n");
         for (var index = 0; index < recipe.Scripts.Length; index++)
         {
             var step = recipe.Scripts[index];
@@ -45,7 +49,7 @@ internal static class RecipeSteps
             script.Append(CultureInfo.InvariantCulture, $"/bin/sh -eu {Place}/script-{index} </dev/null\n");
         }
 
-        File.WriteAllText(Path.Combine(folder, "recipe.sh"), script.ToString());
+        File.WriteAllText(Path.Combine(folder, "scripts.sh"), script.ToString());
     }
 
     /// <summary>One shell word that means exactly <paramref name="value"/>.</summary>

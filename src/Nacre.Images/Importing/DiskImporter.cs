@@ -44,7 +44,9 @@ public static class DiskImporter
             var disk = Path.Combine(work, ImportedDisk.FileName);
             await ConvertAsync(file, found, source.FullName, disk, report, cancellationToken).ConfigureAwait(false);
             DiskHeader.RequirePartitions(file, disk);
-            var image = new ImportedDisk { Name = name, Created = source.LastWriteTimeUtc, DiskSize = new FileInfo(disk).Length, From = found };
+            report?.Invoke(double.NaN, "recognising partitions");
+            var partitions = await DiskPartitions.ReadAsync(disk, cancellationToken).ConfigureAwait(false);
+            var image = new ImportedDisk { Name = name, Created = source.LastWriteTimeUtc, DiskSize = new FileInfo(disk).Length, From = found, Partitions = partitions };
             await File.WriteAllBytesAsync(Path.Combine(work, "image.json"), image.ToJson(), cancellationToken).ConfigureAwait(false);
             Directory.Move(work, output);
             return image;

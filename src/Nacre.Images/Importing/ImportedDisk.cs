@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Nacre.Contracts;
@@ -24,6 +25,9 @@ public sealed record ImportedDisk
 
     /// <summary>The format that it was imported from.</summary>
     public required DiskFormat From { get; init; }
+
+    /// <summary>What is on it; empty where its table can't be understood, or it was imported before this was written down.</summary>
+    public ImmutableArray<DiskPartition> Partitions { get; init; } = [];
 
     /// <summary>The file's text.</summary>
     public byte[] ToJson() => [.. JsonSerializer.SerializeToUtf8Bytes(this, ImportedDiskJson.Default.ImportedDisk), (byte)'\n'];

@@ -49,6 +49,9 @@ public sealed record Recipe
     /// <summary>Shell scripts, run in this order inside the image at the end.</summary>
     public ImmutableArray<RecipeScript> Scripts { get; internal init; } = [];
 
+    /// <summary>The secrets that the scripts may read while they run, by name; their bytes are given to the build, never to the recipe.</summary>
+    public ImmutableArray<string> Secrets { get; internal init; } = [];
+
     /// <summary>The guest's host name.</summary>
     public string HostName { get; internal init; } = "";
 
@@ -58,7 +61,7 @@ public sealed record Recipe
     /// <summary>The time zone, such as <c>Europe/Paris</c>.</summary>
     public string TimeZone { get; internal init; } = "Etc/UTC";
 
-    /// <summary>SHA-256 of the recipe's text and of every local file it takes in, lower-case hexadecimal.</summary>
+    /// <summary>SHA-256 of the text of the recipe and of those it is from, of the variables' values, and of every local file that is taken in, lower-case hexadecimal.</summary>
     public string Sha256 { get; internal init; } = "";
 }
 

@@ -4,16 +4,16 @@ using YamlDotNet.Core.Events;
 namespace Nacre.Images.Recipes;
 
 /// <summary>A YAML value with its place; aliases, anchors and tags never get this far.</summary>
-internal abstract record RecipeNode(int Line, int Column);
+internal abstract record RecipeNode(string File, int Line, int Column);
 
-internal sealed record RecipeScalar(int Line, int Column, string Value, bool Quoted) : RecipeNode(Line, Column);
+internal sealed record RecipeScalar(string File, int Line, int Column, string Value, bool Quoted) : RecipeNode(File, Line, Column);
 
-internal sealed record RecipeList(int Line, int Column, IReadOnlyList<RecipeNode> Items) : RecipeNode(Line, Column);
+internal sealed record RecipeList(string File, int Line, int Column, IReadOnlyList<RecipeNode> Items) : RecipeNode(File, Line, Column);
 
-internal sealed record RecipeMap(int Line, int Column, IReadOnlyList<(RecipeScalar Key, RecipeNode Value)> Entries) : RecipeNode(Line, Column);
+internal sealed record RecipeMap(string File, int Line, int Column, IReadOnlyList<(RecipeScalar Key, RecipeNode Value)> Entries) : RecipeNode(File, Line, Column);
 
 /// <summary>Turns YAML text into nodes. What a recipe has no use for (anchors, aliases, tags, several documents) is an error, so no text expands.</summary>
-internal sealed class RecipeReader(string text, Action<Mark, string, string> report)
+internal sealed class RecipeReader(string file, string text, Action<Mark, string, string> report)
 {
     /// <summary>Deeper than any recipe; keeps hostile nesting off the stack.</summary>
     private const int MaximumDepth = 16;
@@ -59,7 +59,7 @@ internal sealed class RecipeReader(string text, Action<Mark, string, string> rep
         if (parser.TryConsume<AnchorAlias>(out var alias))
         {
             report(alias.Start, key, "aliases are not allowed in recipes; write the value out");
-            return new RecipeScalar(Line(alias.Start), Column(alias.Start), "", Quoted: true);
+            return new RecipeScalar(file, Line(alias.Start), Column(alias.Start), "", Quoted: true);
         }
 
         if (parser.Current is NodeEvent node)
@@ -88,7 +88,7 @@ internal sealed class RecipeReader(string text, Action<Mark, string, string> rep
                 items.Add(ReadNode($"{key}[{items.Count}]", depth + 1));
             }
 
-            return new RecipeList(Line(sequence.Start), Column(sequence.Start), items);
+            return new RecipeList(file, Line(sequence.Start), Column(sequence.Start), items);
         }
 
         var mapping = parser.Consume<MappingStart>();
@@ -116,11 +116,11 @@ internal sealed class RecipeReader(string text, Action<Mark, string, string> rep
             }
         }
 
-        return new RecipeMap(Line(mapping.Start), Column(mapping.Start), entries);
+        return new RecipeMap(file, Line(mapping.Start), Column(mapping.Start), entries);
     }
 
-    private static RecipeScalar ToScalar(Scalar scalar) =>
-        new(Line(scalar.Start), Column(scalar.Start), scalar.Value, scalar.Style is not ScalarStyle.Plain);
+    private RecipeScalar ToScalar(Scalar scalar) =>
+        new(file, Line(scalar.Start), Column(scalar.Start), scalar.Value, scalar.Style is not ScalarStyle.Plain);
 
     private static int Line(Mark mark) => checked((int)mark.Line);
 

@@ -17,17 +17,21 @@ public static class RecipeParser
     /// <summary>Files are for configuration; software comes in packages.</summary>
     private const int MaximumFileBytes = 64 << 20;
 
+    /// <summary>Recipes that are each from the next; more is a mistake.</summary>
+    private const int MaximumChain = 8;
+
     /// <summary>Parses the recipe at <paramref name="path"/>; local files it names are read from its folder.</summary>
+    /// <param name="path">The recipe.</param>
+    /// <param name="variables">Values in the place of the defaults of the variables that the recipe declares.</param>
     /// <exception cref="RecipeException">The recipe is missing, is not YAML, or says something wrong; carries every error.</exception>
-    public static Recipe Parse(string path)
+    public static Recipe Parse(string path, IReadOnlyDictionary<string, string>? variables = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         var errors = new List<RecipeError>();
-        var text = ReadText(path, errors);
-        var recipe = text is null ? null : new Reading(path, text, errors).Read();
+        var recipe = new Reading(path, variables ?? ImmutableDictionary<string, string>.Empty, errors).Read();
         return errors.Count == 0 && recipe is not null
             ? recipe
-            : throw new RecipeException([.. errors.OrderBy(error => error.Line).ThenBy(error => error.Column)]);
+            : throw new RecipeException([.. errors.OrderBy(error => error.File == path).ThenBy(error => error.Line).ThenBy(error => error.Column)]);
     }
 
     private static byte[]? ReadText(string path, List<RecipeError> errors)
@@ -52,13 +56,34 @@ public static class RecipeParser
         return null;
     }
 
-    private sealed class Reading(string path, byte[] bytes, List<RecipeError> errors)
+    private sealed class Reading(string path, IReadOnlyDictionary<string, string> given, List<RecipeError> errors)
     {
         private readonly IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        private readonly string folder = Path.GetDirectoryName(Path.GetFullPath(path))!;
 
         internal Recipe? Read()
         {
+            if (ReadFile(path, []) is not { } root)
+            {
+                return null;
+            }
+
+            var values = ReadVariables(root);
+            foreach (var (name, value) in given.OrderBy(pair => pair.Key, StringComparer.Ordinal))
+            {
+                hash.AppendData(SHA256.HashData(Encoding.UTF8.GetBytes($"{name}={value}")));
+            }
+
+            return ReadRecipe(new RecipeFields((RecipeMap)new RecipeExpansion(values, Report).Expand(root), "", Report));
+        }
+
+        /// <summary>A recipe's text, laid over that of the one it is from.</summary>
+        private RecipeMap? ReadFile(string file, ImmutableArray<string> above)
+        {
+            if (ReadText(file, errors) is not { } bytes)
+            {
+                return null;
+            }
+
             string text;
             try
             {
@@ -66,27 +91,127 @@ public static class RecipeParser
             }
             catch (DecoderFallbackException)
             {
-                errors.Add(new RecipeError(path, 1, 1, "", "not UTF-8 text"));
+                errors.Add(new RecipeError(file, 1, 1, "", "not UTF-8 text"));
                 return null;
             }
 
             hash.AppendData(SHA256.HashData(bytes));
-            var root = new RecipeReader(text, (mark, key, message) =>
-                errors.Add(new RecipeError(path, Math.Max(1, (int)mark.Line), Math.Max(1, (int)mark.Column), key, message))).Read();
+            var root = new RecipeReader(file, text, (mark, key, message) =>
+                errors.Add(new RecipeError(file, Math.Max(1, (int)mark.Line), Math.Max(1, (int)mark.Column), key, message))).Read();
             switch (root)
             {
                 case null:
                     return null;
                 case RecipeMap map:
-                    return ReadRecipe(new RecipeFields(map, "", Report));
+                    return LayOver(map, file, above.Add(Path.GetFullPath(file)));
                 default:
                     Report(root, "", "expected a mapping");
                     return null;
             }
         }
 
+        private RecipeMap? LayOver(RecipeMap map, string file, ImmutableArray<string> chain)
+        {
+            if (map.Entries.FirstOrDefault(entry => entry.Key.Value == "from").Value is not { } from)
+            {
+                return map;
+            }
+
+            var fields = new RecipeFields(map, "", Report);
+            if (fields.Text(from, "from", null, "the path of another recipe, relative to this one") is not { } name || !IsBelow(fields, from, "from", name))
+            {
+                return null;
+            }
+
+            var other = Path.Combine(Path.GetDirectoryName(file) ?? "", name);
+            if (chain.Contains(Path.GetFullPath(other), StringComparer.Ordinal))
+            {
+                Report(from, "from", $"'{name}' is from this recipe in turn");
+                return null;
+            }
+
+            if (chain.Length >= MaximumChain)
+            {
+                Report(from, "from", $"more than {MaximumChain} recipes, each from the next");
+                return null;
+            }
+
+            if (!File.Exists(other))
+            {
+                Report(from, "from", $"'{name}' does not exist");
+                return null;
+            }
+
+            return ReadFile(other, chain) is { } below ? RecipeLayering.Over(below, map) : null;
+        }
+
+        /// <summary>The values of the variables: what was given, else their defaults.</summary>
+        private Dictionary<string, string> ReadVariables(RecipeMap root)
+        {
+            var values = new Dictionary<string, string>(StringComparer.Ordinal);
+            var declared = root.Entries.FirstOrDefault(entry => entry.Key.Value == "variables").Value;
+            if (declared is not null and not RecipeMap)
+            {
+                Report(declared, "variables", "expected a mapping of names and defaults");
+            }
+
+            foreach (var (key, value) in (declared as RecipeMap)?.Entries ?? [])
+            {
+                if (!RecipeSyntax.Variable().IsMatch(key.Value))
+                {
+                    Report(key, "variables", "expected a name of letters, digits and _, at most 64");
+                }
+                else if (value is not RecipeScalar { Value: var otherwise } scalar)
+                {
+                    Report(value, $"variables.{key.Value}", "expected a text, or nothing where there is no default");
+                }
+                else if (given.TryGetValue(key.Value, out var chosen))
+                {
+                    values[key.Value] = chosen;
+                }
+                else if (otherwise.Length > 0 || scalar.Quoted)
+                {
+                    values[key.Value] = otherwise;
+                }
+                else
+                {
+                    Report(key, $"variables.{key.Value}", $"has no default: give it with --var {key.Value}=VALUE");
+                    values[key.Value] = "";
+                }
+            }
+
+            foreach (var name in given.Keys.Where(name => (declared as RecipeMap)?.Entries.Any(entry => entry.Key.Value == name) != true))
+            {
+                Report(declared ?? root, "variables", $"'{name}' was given, and no variable is called so");
+            }
+
+            return values;
+        }
+
         private void Report(RecipeNode node, string key, string message) =>
-            errors.Add(new RecipeError(path, node.Line, node.Column, key, message));
+            errors.Add(new RecipeError(node.File, node.Line, node.Column, key, message));
+
+        /// <summary>The files travel with the recipe: one that names /etc/shadow or ../../ would take in what its author can't read but the builder can.</summary>
+        private static bool IsBelow(RecipeFields fields, RecipeNode node, string key, string name)
+        {
+            if (name.StartsWith('/') || name.Split('/').Any(part => part is ".." or "") || name.Any(char.IsControl))
+            {
+                fields.Report(node, key, "expected a path below the recipe's folder, without '..'");
+                return false;
+            }
+
+            var folder = Path.GetDirectoryName(Path.GetFullPath(node.File))!;
+            for (FileSystemInfo? step = new FileInfo(Path.Combine(folder, name)); step is not null && step.FullName != folder; step = Directory.GetParent(step.FullName))
+            {
+                if (step.LinkTarget is not null)
+                {
+                    fields.Report(node, key, $"'{name}' goes through a symbolic link, which could leave the recipe's folder");
+                    return false;
+                }
+            }
+
+            return true;
+        }
 
         private Recipe ReadRecipe(RecipeFields fields)
         {
@@ -116,10 +241,13 @@ public static class RecipeParser
                 EnabledServices = enabled,
                 DisabledServices = disabled,
                 Scripts = [.. fields.Maps("scripts").Select(ReadScript)],
+                Secrets = fields.Words("secrets", RecipeSyntax.Variable(), "a name of letters, digits and _, at most 64"),
                 HostName = fields.Text("hostname", RecipeSyntax.HostName(), "a host name (letters, digits, hyphens)", name),
                 Locale = fields.Text("locale", RecipeSyntax.Locale(), "a UTF-8 locale such as en_GB.UTF-8", "C.UTF-8"),
                 TimeZone = fields.Text("timezone", RecipeSyntax.TimeZone(), "a time zone such as Europe/Paris", "Etc/UTC"),
             };
+            fields.Find("from");
+            fields.Find("variables");
             fields.RejectUnknown();
             return recipe with { Sha256 = Convert.ToHexStringLower(hash.GetHashAndReset()) };
         }
@@ -231,25 +359,14 @@ public static class RecipeParser
 
         private byte[] ReadSource(RecipeFields fields, RecipeNode node, string name)
         {
-            // The files travel with the recipe: one that names /etc/shadow or ../../ would take in what its author cannot read but the builder can.
-            if (name.StartsWith('/') || name.Split('/').Any(part => part is ".." or "") || name.Any(char.IsControl))
+            if (!IsBelow(fields, node, "source", name))
             {
-                fields.Report(node, "source", "expected a path below the recipe's folder, without '..'");
                 return [];
             }
 
             try
             {
-                var file = new FileInfo(Path.Combine(folder, name));
-                for (FileSystemInfo? step = file; step is not null && step.FullName != folder; step = Directory.GetParent(step.FullName))
-                {
-                    if (step.LinkTarget is not null)
-                    {
-                        fields.Report(node, "source", $"'{name}' goes through a symbolic link, which could leave the recipe's folder");
-                        return [];
-                    }
-                }
-
+                var file = new FileInfo(Path.Combine(Path.GetDirectoryName(Path.GetFullPath(node.File))!, name));
                 if (file is { Exists: true, Length: > MaximumFileBytes })
                 {
                     fields.Report(node, "source", $"'{name}' is larger than {MaximumFileBytes} bytes");

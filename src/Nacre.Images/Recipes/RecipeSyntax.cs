@@ -11,6 +11,14 @@ internal static partial class RecipeSyntax
     [GeneratedRegex(@"\A(system|application)\z")]
     internal static partial Regex Kind();
 
+    /// <summary>The name of a variable or a secret.</summary>
+    [GeneratedRegex(@"\A[A-Za-z_][A-Za-z0-9_]{0,63}\z")]
+    internal static partial Regex Variable();
+
+    /// <summary><c>$${</c>, which stands for <c>${</c>; a use of a variable; and what only looks like one.</summary>
+    [GeneratedRegex(@"\$\$\{|\$\{(?<name>[A-Za-z_][A-Za-z0-9_]{0,63})\}|\$\{")]
+    internal static partial Regex Use();
+
     [GeneratedRegex(@"\A[a-z0-9][a-z0-9+.-]{1,99}\z")]
     internal static partial Regex Package();
 

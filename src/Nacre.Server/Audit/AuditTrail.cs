@@ -50,7 +50,7 @@ internal sealed class AuditRow
 }
 
 /// <summary>Writes down who did what, in the same transaction as the deed, and shows it.</summary>
-internal sealed class AuditTrail(NacreDatabase database, TimeProvider time)
+internal sealed class AuditTrail(NacreDatabase database, Caller caller, TimeProvider time)
 {
     public const int LargestPage = 1000;
     private static readonly byte[] Genesis = new byte[32];
@@ -63,7 +63,7 @@ internal sealed class AuditTrail(NacreDatabase database, TimeProvider time)
         }
 
         var last = await database.Audit.AsNoTracking().OrderByDescending(row => row.Sequence).FirstOrDefaultAsync(cancellationToken);
-        var row = Next(last, time.Now(), actor, action, subject, detail);
+        var row = Next(last, time.Now(), actor == Roles.Administrator && !caller.IsFirst ? $"{actor}:{caller.Name}" : actor, action, subject, detail);
         database.Audit.Add(row);
         await database.SaveChangesAsync(cancellationToken);
     }

@@ -7,13 +7,14 @@ using Nacre.Contracts;
 
 namespace Nacre.Server;
 
-/// <summary>Reads <c>Authorization: Bearer</c>: a text with dots is a device's signed token, any other the administrator's or the replicas'.</summary>
+/// <summary>Reads <c>Authorization: Bearer</c>: a text with dots is a device's signed token, any other an administrator's or the replicas'.</summary>
 internal sealed class NacreAuthenticationHandler(
     IOptionsMonitor<AuthenticationSchemeOptions> options,
     ILoggerFactory logger,
     UrlEncoder encoder,
     AdministratorToken administrator,
     ReplicaToken replica,
+    NacreDatabase database,
     DeviceAuthenticator devices) : AuthenticationHandler<AuthenticationSchemeOptions>(options, logger, encoder)
 {
     public const string SchemeName = "nacre";
@@ -40,11 +41,12 @@ internal sealed class NacreAuthenticationHandler(
             return device.Failure is { } reason ? Fail(reason) : Succeed(device.Value.Id, Roles.Device);
         }
 
-        return administrator.Matches(untrustedToken)
-            ? Succeed(Roles.Administrator, Roles.Administrator)
+        var name = administrator.Matches(untrustedToken) ? Roles.Administrator : await Administrators.FindAsync(database, untrustedToken, Context.RequestAborted);
+        return name is not null
+            ? Succeed(name, Roles.Administrator)
             : replica.Matches(untrustedToken)
             ? Succeed(Roles.Replica, Roles.Replica)
-            : Fail(new Failure(ErrorCatalogue.Unauthenticated, "the token is not the administrator's"));
+            : Fail(new Failure(ErrorCatalogue.Unauthenticated, "the token is not an administrator's"));
     }
 
     protected override Task HandleChallengeAsync(AuthenticationProperties properties)

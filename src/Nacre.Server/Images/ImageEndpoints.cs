@@ -37,14 +37,14 @@ internal static class ImageEndpoints
         group.MapPut("/images/{image}/channels/{channel}", async (string image, string channel, MoveChannel body, Images images, CancellationToken cancellationToken) =>
                 (await images.MoveChannelAsync(image, channel, body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("MoveChannel").WithSummary("Points a channel at a release.")
-            .Produces<Image>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NameInvalid, ErrorCatalogue.NotFound);
+            .Produces<Image>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NameInvalid, ErrorCatalogue.NotFound, ErrorCatalogue.NotApproved);
         group.MapGet("/rollouts", (Rollouts rollouts, CancellationToken cancellationToken) => rollouts.ListAsync(cancellationToken))
             .WithName("ListRollouts").WithSummary("The roll-outs that are under way.");
         group.MapPost("/images/{image}/channels/{channel}/rollout", async (string image, string channel, StartRollout body, Rollouts rollouts, CancellationToken cancellationToken) =>
                 (await rollouts.StartAsync(image, channel, body, cancellationToken)).ToHttp(rollout => TypedResults.Created((string?)null, rollout)))
             .WithName("StartRollout").WithSummary("Gives a release to a channel's devices in growing shares; the channel moves at the end.")
             .Produces<Rollout>(StatusCodes.Status201Created)
-            .Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NameInvalid, ErrorCatalogue.NotFound, ErrorCatalogue.ChannelEmpty, ErrorCatalogue.AlreadyExists);
+            .Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NameInvalid, ErrorCatalogue.NotFound, ErrorCatalogue.ChannelEmpty, ErrorCatalogue.AlreadyExists, ErrorCatalogue.NotApproved);
         group.MapPatch("/images/{image}/channels/{channel}/rollout", async (string image, string channel, ChangeRollout body, Rollouts rollouts, CancellationToken cancellationToken) =>
                 (await rollouts.ChangeAsync(image, channel, body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("ChangeRollout").WithSummary("Pauses, resumes or withdraws a roll-out, or begins its next step.")

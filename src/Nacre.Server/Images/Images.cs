@@ -25,6 +25,9 @@ internal sealed class ReleaseRow
 
     public required DateTimeOffset PublishedAt { get; init; }
 
+    /// <summary>The administrator who published it.</summary>
+    public required string PublishedBy { get; init; }
+
     public required long Size { get; init; }
 
     public required long StoredSize { get; init; }
@@ -96,7 +99,8 @@ internal static class ImageErrors
         new(ErrorCatalogue.SegmentsMissing, string.Create(CultureInfo.InvariantCulture, $"the store lacks {count} of the release's segments or has others under their names, for one {first}"));
 }
 
-internal sealed class Images(NacreDatabase database, Segments segments, Rollouts rollouts, AuditTrail audit, SecretBox secrets, ServerOptions options, TimeProvider time)
+internal sealed class Images(
+    NacreDatabase database, Segments segments, Rollouts rollouts, Approvals approvals, Caller caller, AuditTrail audit, SecretBox secrets, ServerOptions options, TimeProvider time)
 {
     public async Task<Result<Stored<Release>>> PublishAsync(string untrustedImage, PublishRelease untrusted, CancellationToken cancellationToken)
     {
@@ -179,9 +183,14 @@ internal sealed class Images(NacreDatabase database, Segments segments, Rollouts
             return ImageErrors.NoImage(Named(untrustedImage));
         }
 
-        if (!await database.Releases.AnyAsync(row => row.Image == image.Name && row.Version == untrusted.Version, cancellationToken))
+        if (await database.Releases.AsNoTracking().SingleOrDefaultAsync(row => row.Image == image.Name && row.Version == untrusted.Version, cancellationToken) is not { } release)
         {
             return ImageErrors.NoRelease(image.Name, untrusted.Version);
+        }
+
+        if (await approvals.LacksAsync(release, cancellationToken) is { Count: > 0 } lacks)
+        {
+            return ApprovalErrors.NotApproved(string.Create(CultureInfo.InvariantCulture, $"release {release.Version} of '{release.Image}'"), lacks);
         }
 
         // Moved by hand, to go on or back for all: that is what holds now.
@@ -273,6 +282,7 @@ internal sealed class Images(NacreDatabase database, Segments segments, Rollouts
             Image = manifest.Image,
             Version = manifest.Version,
             PublishedAt = time.Now(),
+            PublishedBy = caller.Name,
             Size = manifest.Size,
             StoredSize = manifest.Segments.Append(manifest.Index).Sum(segment => segment.Length),
             Manifest = compact,

@@ -69,7 +69,7 @@ internal static class RolloutErrors
 }
 
 /// <summary>Offers a release to a growing share of a channel's devices, and stops where too many starts fail.</summary>
-internal sealed class Rollouts(NacreDatabase database, AuditTrail audit, TimeProvider time)
+internal sealed class Rollouts(NacreDatabase database, Approvals approvals, AuditTrail audit, TimeProvider time)
 {
     /// <summary>Releases of a device's LivePC that are remembered: bounds what a hostile device can make the server keep.</summary>
     private const int MostStarts = 200;
@@ -98,9 +98,14 @@ internal sealed class Rollouts(NacreDatabase database, AuditTrail audit, TimePro
             return Names.IsValid(untrustedImage) && Names.IsValid(untrustedChannel) ? LeaseErrors.ChannelEmpty(untrustedImage, untrustedChannel) : IdentityErrors.NameInvalid("an image or a channel");
         }
 
-        if (!await database.Releases.AnyAsync(row => row.Image == channel.Image && row.Version == untrusted.Version, cancellationToken))
+        if (await database.Releases.AsNoTracking().SingleOrDefaultAsync(row => row.Image == channel.Image && row.Version == untrusted.Version, cancellationToken) is not { } release)
         {
             return ImageErrors.NoRelease(channel.Image, untrusted.Version);
+        }
+
+        if (await approvals.LacksAsync(release, cancellationToken) is { Count: > 0 } lacks)
+        {
+            return ApprovalErrors.NotApproved(string.Create(CultureInfo.InvariantCulture, $"release {release.Version} of '{release.Image}'"), lacks);
         }
 
         if (channel.Version == untrusted.Version)

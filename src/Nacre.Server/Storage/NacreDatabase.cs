@@ -29,6 +29,11 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
     public DbSet<RecordingRow> Recordings => Set<RecordingRow>();
 
     public DbSet<BootPackRow> BootPacks => Set<BootPackRow>();
+    public DbSet<CheckReportRow> CheckReports => Set<CheckReportRow>();
+
+    public DbSet<DecisionRow> Decisions => Set<DecisionRow>();
+
+    public DbSet<AdministratorRow> Administrators => Set<AdministratorRow>();
 
     public DbSet<ChannelRow> Channels => Set<ChannelRow>();
 
@@ -82,6 +87,7 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
         modelBuilder.Entity<ReleaseRow>(entity =>
         {
             entity.ToTable("Releases").HasKey(row => new { row.Image, row.Version });
+            entity.Property(row => row.PublishedBy).HasDefaultValue(Roles.Administrator);
             entity.HasOne<ImageRow>().WithMany().HasForeignKey(row => row.Image).OnDelete(DeleteBehavior.Restrict);
         });
         modelBuilder.Entity<SegmentUseRow>(entity =>
@@ -106,6 +112,21 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
         {
             entity.ToTable("BootPacks").HasKey(row => new { row.Image, row.Version });
             entity.HasOne<ReleaseRow>().WithMany().HasForeignKey(row => new { row.Image, row.Version }).OnDelete(DeleteBehavior.Cascade);
+        });
+        modelBuilder.Entity<CheckReportRow>(entity =>
+        {
+            entity.ToTable("CheckReports").HasKey(row => new { row.Image, row.Version });
+            entity.HasOne<ReleaseRow>().WithMany().HasForeignKey(row => new { row.Image, row.Version }).OnDelete(DeleteBehavior.Cascade);
+        });
+        modelBuilder.Entity<DecisionRow>(entity =>
+        {
+            entity.ToTable("Decisions").HasKey(row => new { row.Image, row.Version, row.Administrator });
+            entity.HasOne<ReleaseRow>().WithMany().HasForeignKey(row => new { row.Image, row.Version }).OnDelete(DeleteBehavior.Cascade);
+        });
+        modelBuilder.Entity<AdministratorRow>(entity =>
+        {
+            entity.ToTable("Administrators").HasKey(row => row.Name);
+            entity.HasIndex(row => row.TokenHash).IsUnique();
         });
         modelBuilder.Entity<ChannelRow>(entity =>
         {

@@ -17,6 +17,26 @@ namespace Nacre.Server.Storage.Migrations
 #pragma warning disable 612, 618
             modelBuilder.HasAnnotation("ProductVersion", "10.0.15");
 
+            modelBuilder.Entity("Nacre.Server.AdministratorRow", b =>
+                {
+                    b.Property<string>("Name")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("CreatedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<byte[]>("TokenHash")
+                        .IsRequired()
+                        .HasColumnType("BLOB");
+
+                    b.HasKey("Name");
+
+                    b.HasIndex("TokenHash")
+                        .IsUnique();
+
+                    b.ToTable("Administrators", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.AnchorRow", b =>
                 {
                     b.Property<string>("DeviceId")
@@ -118,6 +138,33 @@ namespace Nacre.Server.Storage.Migrations
                     b.ToTable("Channels", (string)null);
                 });
 
+            modelBuilder.Entity("Nacre.Server.CheckReportRow", b =>
+                {
+                    b.Property<string>("Image")
+                        .HasColumnType("TEXT");
+
+                    b.Property<int>("Version")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<byte[]>("CycloneDx")
+                        .HasColumnType("BLOB");
+
+                    b.Property<string>("Report")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<byte[]>("ReportHash")
+                        .IsRequired()
+                        .HasColumnType("BLOB");
+
+                    b.Property<byte[]>("Spdx")
+                        .HasColumnType("BLOB");
+
+                    b.HasKey("Image", "Version");
+
+                    b.ToTable("CheckReports", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.ContentsRow", b =>
                 {
                     b.Property<string>("Image")
@@ -133,6 +180,36 @@ namespace Nacre.Server.Storage.Migrations
                     b.HasKey("Image", "Version");
 
                     b.ToTable("Contents", (string)null);
+                });
+
+            modelBuilder.Entity("Nacre.Server.DecisionRow", b =>
+                {
+                    b.Property<string>("Image")
+                        .HasColumnType("TEXT");
+
+                    b.Property<int>("Version")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Administrator")
+                        .HasColumnType("TEXT");
+
+                    b.Property<bool>("Approved")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("At")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Reason")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<byte[]>("ReportHash")
+                        .IsRequired()
+                        .HasColumnType("BLOB");
+
+                    b.HasKey("Image", "Version", "Administrator");
+
+                    b.ToTable("Decisions", (string)null);
                 });
 
             modelBuilder.Entity("Nacre.Server.DeviceRow", b =>
@@ -442,6 +519,12 @@ namespace Nacre.Server.Storage.Migrations
                     b.Property<long>("PublishedAt")
                         .HasColumnType("INTEGER");
 
+                    b.Property<string>("PublishedBy")
+                        .IsRequired()
+                        .ValueGeneratedOnAdd()
+                        .HasColumnType("TEXT")
+                        .HasDefaultValue("administrator");
+
                     b.Property<long>("Size")
                         .HasColumnType("INTEGER");
 
@@ -673,12 +756,30 @@ namespace Nacre.Server.Storage.Migrations
                         .IsRequired();
                 });
 
+            modelBuilder.Entity("Nacre.Server.CheckReportRow", b =>
+                {
+                    b.HasOne("Nacre.Server.ReleaseRow", null)
+                        .WithMany()
+                        .HasForeignKey("Image", "Version")
+                        .OnDelete(DeleteBehavior.Cascade)
+                        .IsRequired();
+                });
+
             modelBuilder.Entity("Nacre.Server.ContentsRow", b =>
                 {
                     b.HasOne("Nacre.Server.ReleaseRow", null)
                         .WithMany()
                         .HasForeignKey("Image", "Version")
                         .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+                });
+
+            modelBuilder.Entity("Nacre.Server.DecisionRow", b =>
+                {
+                    b.HasOne("Nacre.Server.ReleaseRow", null)
+                        .WithMany()
+                        .HasForeignKey("Image", "Version")
+                        .OnDelete(DeleteBehavior.Cascade)
                         .IsRequired();
                 });
 
