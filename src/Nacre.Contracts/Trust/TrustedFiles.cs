@@ -172,7 +172,8 @@ public sealed record TrustedFiles(string Root, string? Timestamp = null, string?
         }
 
         var name = string.Create(CultureInfo.InvariantCulture, $"{described.Version}.{role}.json");
-        var fetched = await fetch(name, (int)described.Length, cancellationToken).ConfigureAwait(false) ?? throw Missing(name);
+        // A little more than it may have: one that is another, and not an endless one, is told as that.
+        var fetched = await fetch(name, (int)described.Length + 256, cancellationToken).ConfigureAwait(false) ?? throw Missing(name);
         return described.Is(fetched) ? fetched : throw TrustMetadata.Wrong($"the trust file '{name}' is not the one that belongs with the others");
     }
 
