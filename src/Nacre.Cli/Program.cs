@@ -8,7 +8,7 @@ var root = new RootCommand("Nacre: a company's desktop in an encrypted container
     LoginCommand.Create(),
     AdministratorCommands.Create(),
     UserCommands.Create(),
-    ImageCommands.Create(), RolloutCommands.Create(),
+    RolloutCommands.Create(),
     ImageCommands.Create(),
     StoreCommands.Create(),
     ReplicaCommands.Create(),
