@@ -8,8 +8,12 @@ namespace Nacre.Cli;
 internal static class DiskImages
 {
     /// <summary>The size in bytes of the disk that an image holds.</summary>
+    /// <param name="file">The image.</param>
+    /// <param name="format">Its format; null: as <c>qemu-img</c> recognises it.</param>
+    /// <param name="withOthers">Whether it may name other files.</param>
+    /// <param name="cancellationToken">Ends it.</param>
     /// <exception cref="NacreException">FileAccess; NotADisk: the image names another file, so that a part of the disk would be whatever its maker chose of this computer.</exception>
-    public static async Task<long> SizeAsync(string file, string? format, CancellationToken cancellationToken)
+    public static async Task<long> SizeAsync(string file, string? format, bool withOthers, CancellationToken cancellationToken)
     {
         if (!File.Exists(file))
         {
@@ -18,8 +22,8 @@ internal static class DiskImages
 
         var output = await RunAsync(["info", "--output=json", .. Format("-f", format), file], null, cancellationToken);
         using var json = JsonDocument.Parse(output);
-        return NamesAnother(json.RootElement) is { } other
-            ? throw new NacreException(ErrorCatalogue.NotADisk, $"{file} holds only a part of its disk; the rest is in '{other}'. If that is meant: qemu-img convert makes one file of both")
+        return !withOthers && NamesAnother(json.RootElement) is { } other
+            ? throw new NacreException(ErrorCatalogue.NotADisk, $"{file} holds only a part of its disk; the rest is in '{other}'. If you made it yourself, '--chain' reads that too")
             : json.RootElement.GetProperty("virtual-size").GetInt64();
     }
 

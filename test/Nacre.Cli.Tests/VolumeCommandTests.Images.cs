@@ -77,7 +77,7 @@ public sealed partial class VolumeCommandTests
     public async Task Import_that_is_killed_leaves_nothing_that_looks_like_a_volume()
     {
         var slow = await SlowOrBrokenImageAsync("--filter=delay", "rdelay=200ms");
-        var import = NacreProgram.Start(folder, "volume", "import", Volume, slow, "-k", Key);
+        var import = NacreProgram.Start(folder, "volume", "import", Volume, slow, "-k", Key, "--chain");
         started.Add(import);
         while (!Directory.Exists(Volume + ".part"))
         {
@@ -89,7 +89,7 @@ public sealed partial class VolumeCommandTests
         await import.WaitForExitAsync(TestContext.Current.CancellationToken);
         Assert.False(Directory.Exists(Volume));
         await FailAsync(ErrorCatalogue.FileAccess, "stat", Volume, "-k", Key);
-        await FailAsync(ErrorCatalogue.AlreadyExists, "import", Volume, slow, "-k", Key);
+        await FailAsync(ErrorCatalogue.AlreadyExists, "import", Volume, slow, "-k", Key, "--chain");
         Directory.Delete(Volume + ".part", recursive: true);
         await File.WriteAllBytesAsync(folder["image"], new byte[Size], TestContext.Current.CancellationToken);
         await SucceedAsync("import", Volume, folder["image"], "-k", Key, "-f", "raw");
@@ -104,17 +104,17 @@ public sealed partial class VolumeCommandTests
         Assert.False(Directory.Exists(Volume));
 
         var broken = await SlowOrBrokenImageAsync("--filter=error", "error-pread-rate=100%");
-        await FailAsync(ErrorCatalogue.FileAccess, "import", Volume, broken, "-k", Key);
+        await FailAsync(ErrorCatalogue.FileAccess, "import", Volume, broken, "-k", Key, "--chain");
         Assert.False(Directory.Exists(Volume));
         Directory.CreateDirectory(Volume);
-        await FailAsync(ErrorCatalogue.FileAccess, "import", Volume, broken, "-k", Key);
+        await FailAsync(ErrorCatalogue.FileAccess, "import", Volume, broken, "-k", Key, "--chain");
         Assert.Empty(Directory.GetFileSystemEntries(Volume));
 
         Directory.CreateDirectory(folder["documents/inside"]);
-        await FailAsync(ErrorCatalogue.AlreadyExists, "import", folder["documents"], broken, "-k", Key);
+        await FailAsync(ErrorCatalogue.AlreadyExists, "import", folder["documents"], broken, "-k", Key, "--chain");
         Assert.True(Directory.Exists(folder["documents/inside"]));
         await SucceedAsync("import", Volume, folder["image"], "-k", Key);
-        await FailAsync(ErrorCatalogue.AlreadyExists, "import", Volume, broken, "-k", Key);
+        await FailAsync(ErrorCatalogue.AlreadyExists, "import", Volume, broken, "-k", Key, "--chain");
         await FailAsync(ErrorCatalogue.AlreadyExists, "create", Volume, "-k", Key, "-s", "4K");
         await SucceedAsync("verify", Volume, "-k", Key);
     }
@@ -125,7 +125,7 @@ public sealed partial class VolumeCommandTests
     public async Task Interrupted_import_leaves_nothing_behind(bool wholeGroup)
     {
         var slow = await SlowOrBrokenImageAsync("--filter=delay", "rdelay=200ms");
-        var process = NacreProgram.StartGroup(folder, "volume", "import", Volume, slow, "-k", Key);
+        var process = NacreProgram.StartGroup(folder, "volume", "import", Volume, slow, "-k", Key, "--chain");
         started.Add(process);
         var part = Volume + ".part";
         while (!Directory.Exists(part) || Directory.GetFiles(part, "segment-*").Length == 0)

@@ -283,12 +283,13 @@ internal static class VolumeCommands
     {
         var file = new Argument<string>("FILE") { Description = "The disk image" };
         var format = new Option<string?>("--format", "-f") { Description = "raw, qcow2, vmdk, vhdx, … (default: what qemu-img recognises)" };
-        var command = new Command("import", "Make a volume from a disk image") { Folder, file, Key, format };
+        var chain = new Option<bool>("--chain") { Description = "Read the other files that the image names too (what it is based on, its parts): only for images that you made yourself" };
+        var command = new Command("import", "Make a volume from a disk image") { Folder, file, Key, format, chain };
         command.SetAction((parsed, cancellationToken) => GuardAsync(async () =>
         {
             var source = Path.GetFullPath(parsed.GetValue(file)!);
             var key = KeyOf(parsed.GetValue(Key));
-            var bytes = await DiskImages.SizeAsync(source, parsed.GetValue(format), cancellationToken);
+            var bytes = await DiskImages.SizeAsync(source, parsed.GetValue(format), parsed.GetValue(chain), cancellationToken);
             var directory = parsed.GetValue(Folder)!;
             var size = (bytes + IBlockDevice.BlockSize - 1) / IBlockDevice.BlockSize * IBlockDevice.BlockSize;
             RequireEmptyOrMissing(directory);
