@@ -1,6 +1,4 @@
 using System.Diagnostics;
-using System.Security.Cryptography;
-using System.Text.Json.Nodes;
 using Nacre.Contracts;
 using Nacre.Testing;
 using Xunit;
@@ -47,25 +45,24 @@ public sealed class BadInputTests
     }
 
     [Fact]
-    public async Task A_flipped_bit_a_truncated_segment_a_strange_signature_and_a_missing_qemu_stop_the_start_and_mended_it_goes_on()
+    public async Task A_flipped_bit_a_truncated_segment_a_strangers_trust_and_a_missing_qemu_stop_the_start_and_mended_it_goes_on()
     {
         await using var organisation = await Organisation.CreateAsync();
         var device = organisation.Device;
         await organisation.OfferAsync(await GoldenImages.MinimalAsync(1));
         await organisation.EnrolAsync();
 
-        // A release signed by another key: what the device trusts is not what signed it.
-        var record = Path.Combine(organisation.DeviceState, "device.json");
-        var trusted = await File.ReadAllTextAsync(record, TestContext.Current.CancellationToken);
-        using (var strange = ECDsa.Create(ECCurve.NamedCurves.nistP256))
+        // Somebody else's word for whose releases this device takes: that of another organisation, put in the place of what it trusts.
+        await using (var strange = await Organisation.CreateAsync())
         {
-            var changed = JsonNode.Parse(trusted)!;
-            changed["releaseKey"] = JsonNode.Parse(System.Text.Json.JsonSerializer.Serialize(PublicKeys.From(strange), ContractJson.Options));
-            await File.WriteAllTextAsync(record, changed.ToJsonString(), TestContext.Current.CancellationToken);
+            await strange.OfferAsync(await GoldenImages.MinimalAsync(1));
+            await strange.EnrolAsync();
+            var trust = Path.Combine(organisation.DeviceState, "trust");
+            var trusted = await File.ReadAllBytesAsync(trust, TestContext.Current.CancellationToken);
+            File.Copy(Path.Combine(strange.DeviceState, "trust"), trust, overwrite: true);
+            await device.FailAsync(ErrorCatalogue.TrustNotAuthentic, "livepc", "start", "office");
+            await File.WriteAllBytesAsync(trust, trusted, TestContext.Current.CancellationToken);
         }
-
-        await device.FailAsync(ErrorCatalogue.ReleaseNotAuthentic, "livepc", "start", "office");
-        await File.WriteAllTextAsync(record, trusted, TestContext.Current.CancellationToken);
 
         // QEMU is not installed.
         var bare = new Shell(("NACRE_HOME", organisation.DeviceState), ("XDG_RUNTIME_DIR", organisation.Runtime), ("NACRE_ACCEL", "tcg"), ("PATH", organisation["nowhere"]));
