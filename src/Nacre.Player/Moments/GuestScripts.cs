@@ -152,10 +152,20 @@ internal static class GuestScripts
             done
         }
 
-        # Mounts disk $2 as $1; '-' is a layer that held nothing.
+        # Mounts disk $2 as $1; '-' is a layer that held nothing. A disk that was plugged in just now may not be ready at once.
         look() {
+            local tries=1 disk
             mkdir "$view/$1"
-            [ "$2" = - ] || mount -t ext4 -o ro,noload,nodev,nosuid,noexec "$(disk "$2")" "$view/$1"
+            [ "$2" != - ] || return 0
+            disk="$(disk "$2")"
+            until mount -t ext4 -o ro,noload,nodev,nosuid,noexec "$disk" "$view/$1" 2>"$view/why"; do
+                if [ "$tries" -ge 5 ]; then
+                    echo "$(head -n 1 "$view/why"); the kernel says: $(dmesg | tail -n 1)" >&2
+                    exit 1
+                fi
+                tries=$((tries + 1))
+                sleep 0.5
+            done
         }
 
         # The place of path $2 below $1, which no link may lead out of.
