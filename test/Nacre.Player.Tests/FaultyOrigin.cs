@@ -13,10 +13,11 @@ internal sealed class FaultyOrigin : IAsyncDisposable
 {
     private readonly IReadOnlyDictionary<string, byte[]> segments;
     private WebApplication? app;
+    private int requests;
 
     private FaultyOrigin(IReadOnlyDictionary<string, byte[]> segments) => this.segments = segments;
 
-    /// <summary>Answers instead of the segment's range; null, or one that returns false: the range.</summary>
+    /// <summary>Answers instead of the segment's range, told the request's number from 1, which no other has; null, or one that returns false: the range.</summary>
     public Func<HttpContext, int, Task<bool>>? Fault { get; set; }
 
     /// <summary>Changes what is sent.</summary>
@@ -26,7 +27,7 @@ internal sealed class FaultyOrigin : IAsyncDisposable
 
     public Uri Url => new($"http://127.0.0.1:{Port}/");
 
-    public int Requests => Seen.Count;
+    public int Requests => Volatile.Read(ref requests);
 
     public ConcurrentQueue<HttpRequestData> Seen { get; } = new();
 
@@ -76,10 +77,11 @@ internal sealed class FaultyOrigin : IAsyncDisposable
     private async Task AnswerAsync(HttpContext context)
     {
         var headers = context.Request.Headers;
+        var number = Interlocked.Increment(ref requests);
         Seen.Enqueue(new HttpRequestData(context.Request.Path, headers.Range.ToString(), headers.Authorization.ToString(), headers.Cookie.ToString()));
         try
         {
-            if (Fault is { } fault && await fault(context, Seen.Count))
+            if (Fault is { } fault && await fault(context, number))
             {
                 return;
             }

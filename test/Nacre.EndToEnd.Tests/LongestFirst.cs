@@ -1,0 +1,26 @@
+using Nacre.EndToEnd.Tests;
+using Xunit;
+using Xunit.Sdk;
+using Xunit.v3;
+
+[assembly: TestCollectionOrderer(typeof(LongestFirst))]
+
+namespace Nacre.EndToEnd.Tests;
+
+/// <summary>Starts the classes that take longest first, so that no processor stands idle at the end while the last of them runs alone.</summary>
+internal sealed class LongestFirst : ITestCollectionOrderer
+{
+    private static readonly string[] Long = [nameof(ApplicationLayerTests), nameof(MomentsTests), nameof(UserPackagesInGuestTests), nameof(BadInputTests), nameof(RobustnessTests)];
+
+    /// <inheritdoc/>
+    public IReadOnlyCollection<TTestCollection> OrderTestCollections<TTestCollection>(IReadOnlyCollection<TTestCollection> testCollections)
+        where TTestCollection : ITestCollection
+        => [.. testCollections.OrderBy(Place).ThenBy(collection => collection.TestCollectionDisplayName, StringComparer.Ordinal)];
+
+    private static int Place<TTestCollection>(TTestCollection collection)
+        where TTestCollection : ITestCollection
+    {
+        var place = Array.FindIndex(Long, name => collection.TestCollectionDisplayName.Contains('.' + name, StringComparison.Ordinal));
+        return place < 0 ? Long.Length : place;
+    }
+}
