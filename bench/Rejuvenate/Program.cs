@@ -7,6 +7,7 @@ using Nacre.Contracts;
 using Nacre.Player;
 using Nacre.Player.LivePcs;
 using Nacre.Player.Moments;
+using Nacre.Policies;
 using Nacre.Volumes;
 
 [assembly: SupportedOSPlatform("linux")]
@@ -68,7 +69,7 @@ foreach (var volume in volumes.Values)
 
 async Task<double> RunAsync(MomentKind kind, RejuvenationRequest request)
 {
-    var plan = RejuvenationPlan.Of(request, moments.List(), moments.BytesNow, new LayerPolicy(), TimeProvider.System.GetUtcNow());
+    var plan = RejuvenationPlan.Of(request, moments.List(), moments.BytesNow, Policy.Factory, TimeProvider.System.GetUtcNow());
     var time = Stopwatch.StartNew();
     await moments.RejuvenateAsync(kind, plan.Actions, null);
     return time.Elapsed.TotalMilliseconds;

@@ -8,6 +8,8 @@ var root = new RootCommand("Nacre: a company's desktop in an encrypted container
     LoginCommand.Create(),
     AdministratorCommands.Create(),
     UserCommands.Create(),
+    GroupCommands.Create(),
+    PolicyCommands.Create(),
     RolloutCommands.Create(),
     ImageCommands.Create(),
     StoreCommands.Create(),

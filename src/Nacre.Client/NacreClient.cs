@@ -232,14 +232,6 @@ public sealed partial class NacreClient : IDisposable
         transport.SendAsync<BootSetState>(
             HttpMethod.Post, string.Create(CultureInfo.InvariantCulture, $"v1/images/{Escape(image)}/releases/{version}/boot-set"), new TrustRecording(device), cancellationToken);
 
-    /// <summary>What is decided about a LivePC's layers.</summary>
-    public Task<LayerPolicy> GetLayerPolicyAsync(string livePc, CancellationToken cancellationToken = default) =>
-        transport.GetAsync<LayerPolicy>($"v1/livepcs/{Escape(livePc)}/policy", cancellationToken);
-
-    /// <summary>Decides about a LivePC's layers.</summary>
-    public Task<LayerPolicy> PutLayerPolicyAsync(string livePc, LayerPolicy policy, CancellationToken cancellationToken = default) =>
-        transport.SendAsync<LayerPolicy>(HttpMethod.Put, $"v1/livepcs/{Escape(livePc)}/policy", policy, cancellationToken);
-
     /// <summary>Takes an entitlement away.</summary>
     public Task RemoveEntitlementAsync(string livePc, string user, CancellationToken cancellationToken = default) =>
         transport.SendAsync(HttpMethod.Delete, $"v1/livepcs/{Escape(livePc)}/entitlements/{Escape(user)}", cancellationToken);

@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 
 namespace Nacre.Contracts;
@@ -300,13 +301,13 @@ public sealed record LeaseGrant(string Lease, IReadOnlyList<string> Manifests, s
 /// <param name="Exp">Ends at.</param>
 /// <param name="Nonce">The request's.</param>
 /// <param name="Anchors">The newest states of this device's user layers that the server knows of.</param>
-/// <param name="Policy">What the administrator decides about the layers; null (a server of before): the default's.</param>
+/// <param name="Policy">All that was decided for this LivePC, on this device, for this user: a policy document (docs/policies.md); null: nothing.</param>
 /// <param name="Layers">The application layers that belong on top of the system, lowest first.</param>
 /// <param name="Kept">The releases that the device asked to keep and may go on starting.</param>
 /// <param name="Origins">Base URLs of origins of segments, see <see cref="StoreOrigins"/>; null: only the server.</param>
 public sealed record LeaseClaims(
     string Sub, string User, string LivePc, string Image, int Version, int? InstalledVersion, long Iat, long Exp,
-    string? Nonce = null, IReadOnlyList<LayerAnchor>? Anchors = null, LayerPolicy? Policy = null,
+    string? Nonce = null, IReadOnlyList<LayerAnchor>? Anchors = null, JsonObject? Policy = null,
     IReadOnlyList<ReleaseName>? Layers = null, IReadOnlyList<ReleaseName>? Kept = null, IReadOnlyList<string>? Origins = null);
 
 /// <summary>The secrets of a lease.</summary>

@@ -80,6 +80,8 @@ public static class ErrorCatalogue
     public static readonly ErrorKind ServerNotAuthentic = new("E_SERVER_NOT_AUTHENTIC", 502, ExitCode.NotAuthentic, "check the URL: something between this device and the server changes what they say");
     /// <summary>This device is enrolled already.</summary>
     public static readonly ErrorKind AlreadyEnrolled = new("E_ALREADY_ENROLLED", 409, ExitCode.State, "'nacre device forget' first, if this device is to belong to another server");
+    /// <summary>The user has as many devices as the policy allows.</summary>
+    public static readonly ErrorKind TooManyDevices = new("E_TOO_MANY_DEVICES", 403, ExitCode.Denied, "ask the administrator to revoke a device that is not used any more ('nacre device list', 'nacre device revoke'), or to raise 'maxDevicesPerUser'");
     /// <summary>This device is not enrolled.</summary>
     public static readonly ErrorKind NotEnrolled = new("E_NOT_ENROLLED", 409, ExitCode.State, "'nacre device enrol URL CODE' with the code that the administrator gave you");
     /// <summary>This command line is not logged in to a server.</summary>
@@ -132,6 +134,9 @@ public static class ErrorCatalogue
     public static readonly ErrorKind SegmentTruncated = new("E_SEGMENT_TRUNCATED", 502, ExitCode.NotAuthentic, "the origin serves a truncated segment: tell the administrator, who can upload it again with 'nacre image publish'");
     /// <summary>A format or feature of a newer version.</summary>
     public static readonly ErrorKind Unsupported = new("E_UNSUPPORTED", 501, ExitCode.State, "update nacre on this computer");
+
+    /// <summary>A policy has settings that there are not, or values that they do not take.</summary>
+    public static readonly ErrorKind PolicyInvalid = new("E_POLICY_INVALID", 400, ExitCode.Refused, "correct the settings named above; docs/policies.md and 'nacre policy schema' describe every one");
 
     // Recipes and images
     /// <summary>A recipe has errors.</summary>

@@ -100,7 +100,7 @@ public static class NacreServer
         services.AddSingleton<SecretBox>().AddSingleton<LeaseSigner>().AddSingleton<AdministratorToken>().AddSingleton<ReplicaToken>();
         services.AddSingleton<ISegmentStore>(options.S3 is null ? new FolderSegmentStore(directory) : new S3SegmentStore(options.S3, directory));
         services.AddHttpContextAccessor();
-        services.AddScoped<Caller>().AddScoped<AuditTrail>().AddScoped<Administrators>().AddScoped<Approvals>().AddScoped<Users>().AddScoped<Devices>().AddScoped<DeviceAuthenticator>().AddScoped<Enrolment>()
+        services.AddScoped<Caller>().AddScoped<AuditTrail>().AddScoped<Administrators>().AddScoped<Approvals>().AddScoped<Users>().AddScoped<UserGroups>().AddScoped<Policies>().AddScoped<Devices>().AddScoped<DeviceAuthenticator>().AddScoped<Enrolment>()
             .AddScoped<SigningKey>().AddScoped<TrustFiles>().AddScoped<Segments>().AddScoped<Images>().AddScoped<LivePcs>().AddScoped<Layers>().AddScoped<Rollouts>().AddScoped<Reports>().AddScoped<Anchors>()
             .AddScoped<Leases>().AddScoped<Orders>().AddScoped<StoreKeeper>().AddScoped<Origins>().AddScoped<BootSets>();
         services.AddHostedService<Startup>().AddHostedService<CodeSweeper>().AddHostedService<StoreSweeper>();
@@ -126,6 +126,8 @@ public static class NacreServer
         ApprovalEndpoints.Map(groups);
         SegmentEndpoints.Map(groups, options);
         LivePcEndpoints.Map(groups);
+        GroupEndpoints.Map(groups);
+        PolicyEndpoints.Map(groups);
         LeaseEndpoints.Map(groups);
         OrderEndpoints.Map(groups);
         ReportEndpoints.Map(groups);

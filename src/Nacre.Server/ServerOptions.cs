@@ -14,9 +14,6 @@ public sealed record ServerOptions
     /// <summary>The organisation's name as devices show it, at most 100 characters.</summary>
     public string OrganisationName { get; init; } = "Nacre";
 
-    /// <summary>How long a device may work without the server. Seven days: a holiday week offline, and a lost device dies within one.</summary>
-    public TimeSpan LeaseDuration { get; init; } = TimeSpan.FromDays(7);
-
     /// <summary>The largest segment in bytes. 32 MiB bounds what one upload can hold and what a device must keep in memory.</summary>
     public long MaxSegmentBytes { get; init; } = 32 * 1024 * 1024;
 
@@ -42,11 +39,6 @@ public sealed record ServerOptions
         if (OrganisationName is null || !Text.IsLabel(OrganisationName, 100))
         {
             throw new NacreException(ErrorCatalogue.UsageInvalid, "the organisation's name must have 1 to 100 printable characters");
-        }
-
-        if (LeaseDuration < TimeSpan.FromMinutes(1) || LeaseDuration > TimeSpan.FromDays(365))
-        {
-            throw new NacreException(ErrorCatalogue.UsageInvalid, "a lease must last between a minute and a year");
         }
 
         if (SegmentGrace < TimeSpan.FromMinutes(1) || SegmentGrace > TimeSpan.FromDays(365))

@@ -94,7 +94,8 @@ public sealed partial class CommandLineTests : IDisposable
     {
         var allowed = new Dictionary<string, string[]>
         {
-            ["Contracts"] = [],
+            ["Policies"] = [],
+            ["Contracts"] = ["Policies"],
             ["Volumes"] = [],
             ["Nbd"] = ["Volumes"],
             ["Client"] = ["Contracts"],

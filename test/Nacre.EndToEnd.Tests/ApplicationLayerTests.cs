@@ -66,8 +66,7 @@ public sealed class ApplicationLayerTests
         await organisation.InGuestAsync("getent passwd tools && getent passwd extras");
 
         // A layer whose unit fails, although its player is killed while it is tried: the layers before it start, and the server is told which unit.
-        await File.WriteAllTextAsync(organisation["policy.json"], """{"healthUnits":["desk.service"]}""", Token);
-        await administrator.RunAsync("livepc", "policy", "office", "--file", organisation["policy.json"]);
+        await administrator.RunAsync("policy", "set", "livepc:office", "update.healthUnits=desk.service");
         await PublishAsync(administrator, await GoldenImages.ApplicationAsync("extras-2", system));
         await device.RunAsync("livepc", "update", "office");
         await device.RunAsync("livepc", "stop", "office");
@@ -90,7 +89,7 @@ public sealed class ApplicationLayerTests
         await organisation.StartServerAsync();
 
         // Without the layer: gone at the next start, with all that it had in the shared databases.
-        await administrator.RunAsync("livepc", "policy", "office", "--file", await EmptyPolicyAsync(organisation));
+        await administrator.RunAsync("policy", "set", "livepc:office", "--clear", "update.healthUnits");
         await administrator.RunAsync("livepc", "layers", "office", "tools");
         started = await StartAsync(device);
         Assert.Equal(["tools 2"], started.GetProperty("layers").EnumerateArray().Select(layer => layer.GetString()!));
@@ -98,12 +97,6 @@ public sealed class ApplicationLayerTests
         Assert.Equal("tools 2 gone gone", (await organisation.InGuestAsync(
             "printf '%s ' \"$(cat /etc/tools-release)\"; dpkg -s hello >/dev/null 2>&1 || printf 'gone '; getent passwd extras || printf gone")).Trim());
         Assert.Equal("report", (await organisation.InGuestAsync("cat /home/user/report.txt")).Trim());
-    }
-
-    private static async Task<string> EmptyPolicyAsync(Organisation organisation)
-    {
-        await File.WriteAllTextAsync(organisation["empty.json"], "{}", Token);
-        return organisation["empty.json"];
     }
 
     private static async Task RequireSoundPackagesAsync(Organisation organisation)

@@ -15,8 +15,8 @@ public sealed class AutomaticUpdateTests
         await using var organisation = await Organisation.CreateAsync();
         var (administrator, device) = (organisation.Administrator, organisation.Device);
         await organisation.OfferAsync(await GoldenImages.MinimalAsync(1));
-        await File.WriteAllTextAsync(organisation["policy.json"], """{"updates":"deadline","updateEveryMinutes":1,"updateDeadlineDays":0,"updatePostponements":1,"updateOnBattery":true,"updateOnMetered":true}""", TestContext.Current.CancellationToken);
-        await administrator.RunAsync("livepc", "policy", "office", "--file", organisation["policy.json"]);
+        await File.WriteAllTextAsync(organisation["policy.json"], """{"update.apply":"deadline","policyRefreshInterval":1,"update.deadlineDays":0,"update.postponeMax":1,"prefetch.onBattery":true,"net.meteredBehaviour":"go"}""", TestContext.Current.CancellationToken);
+        await administrator.RunAsync("policy", "set", "livepc:office", "--file", organisation["policy.json"]);
         await organisation.EnrolAsync();
         await device.RunAsync("livepc", "start", "office", "--memory", "1024");
         await device.FailAsync(ErrorCatalogue.NotFound, "livepc", "postpone", "office");

@@ -101,8 +101,7 @@ public sealed class DeliveryTests
         await ImportAsync(organisation, "disk-1");
         await organisation.OfferAsync(organisation["disk-1"], "desktop");
         await organisation.EnrolAsync();
-        await File.WriteAllTextAsync(organisation["policy.json"], """{"downloadBytesPerSecond":2000000}""", TestContext.Current.CancellationToken);
-        await organisation.Administrator.RunAsync("livepc", "policy", "office", "--file", organisation["policy.json"]);
+        await organisation.Administrator.RunAsync("policy", "set", "livepc:office", "update.bandwidthKbps=16000");
         var before = 0L;
         for (var kill = 0; kill < 2; kill++)
         {
@@ -118,8 +117,7 @@ public sealed class DeliveryTests
             before = Kept(organisation);
         }
 
-        await File.WriteAllTextAsync(organisation["policy.json"], "{}", TestContext.Current.CancellationToken);
-        await organisation.Administrator.RunAsync("livepc", "policy", "office", "--file", organisation["policy.json"]);
+        await organisation.Administrator.RunAsync("policy", "set", "livepc:office", "--clear", "update.bandwidthKbps");
         var result = JsonDocument.Parse((await organisation.Device.RunAsync("livepc", "update", "office", "--json")).Output).RootElement;
 
         // What is counted is on the disk; a chunk at a time of each request that was under way is not.

@@ -51,8 +51,8 @@ public sealed class MainJobTests
         Figure("publish, release 2", second.Line);
         Assert.Matches(@"office +debian-minimal +stable +1 +2 +running", (await device.RunAsync("livepc", "list")).Output);
         await organisation.WaitUntilCompleteAsync();
-        await File.WriteAllTextAsync(organisation["policy.json"], """{"rules":["# ours","/opt data"]}""", TestContext.Current.CancellationToken);
-        await organisation.Administrator.RunAsync("livepc", "policy", "office", "--file", organisation["policy.json"]);
+        await File.WriteAllTextAsync(organisation["policy.json"], """{"layer.rules":["# ours","/opt data"]}""", TestContext.Current.CancellationToken);
+        await organisation.Administrator.RunAsync("policy", "set", "livepc:office", "--file", organisation["policy.json"]);
         var updated = await device.RunAsync("livepc", "update", "office");
         Figure("update", updated.Line);
         Assert.Matches(@"release 1 to 2: [0-9.]+ [kM]B to download", updated.Error);

@@ -4,6 +4,7 @@ using Nacre.Player.LivePcs;
 using Nacre.Player.Machines;
 using Nacre.Player.Stacks;
 using Nacre.Player.UserPackages;
+using Nacre.Policies;
 using Nacre.Testing;
 using Xunit;
 
@@ -161,7 +162,7 @@ public sealed class LeftOverTests : IDisposable
     [Fact]
     public void The_guest_is_told_what_the_policy_says()
     {
-        var policy = LayerPolicy.Default with { UserApplications = false, Rules = ["/srv data", "# x"], HealthUnits = ["ssh.service"] };
+        var policy = Policy.Of("test", PolicyDocument.Parse("""{"layer.app":false,"layer.rules":["/srv data","# x"],"update.healthUnits":["ssh.service"]}"""));
         Assert.Equal(
             ["/srv data\n# x\n", "debian 3\ntools 1\n", "discard\n", "postpone\n", "ssh.service\n"],
             GuestParameters.Texts(policy, ["debian 3", "tools 1"], UserPackageChoice.Postpone));

@@ -3,6 +3,7 @@ using System.Globalization;
 using Nacre.Contracts;
 using Nacre.Player.Moments;
 using Nacre.Player.Stacks;
+using Nacre.Policies;
 using Nacre.Volumes;
 using Xunit;
 
@@ -56,7 +57,7 @@ public sealed class MomentStoreTests : IDisposable
         MomentStore.Layers.ToList().ForEach(office.Folder.SetInUse);
         await using var layers = Open();
         await layers.WriteAsync(7);
-        var policy = new LayerPolicy();
+        var policy = Policy.Factory;
         RejuvenationPlan Plan(RejuvenationRequest request) => RejuvenationPlan.Of(request, layers.Moments.List(), layers.Moments.BytesNow, policy, time.Now);
         var first = await layers.Moments.RejuvenateAsync(MomentKind.Rejuvenation, Plan(new RejuvenationRequest(RejuvenationDepth.Settings)).Actions, null);
         Assert.Equal("0 0 7", Words(await layers.ReadAsync()));
@@ -195,7 +196,7 @@ public sealed class MomentStoreTests : IDisposable
     public async Task Moments_are_given_up_as_the_policy_says_but_not_what_an_undo_needs()
     {
         await using var layers = Open();
-        var policy = new LayerPolicy { KeepSnapshots = 3, KeepDays = 10, UndoDays = 5 };
+        var policy = Policy.Of("test", PolicyDocument.Empty.With(Settings.SnapshotKeep, 3).With(Settings.SnapshotKeepDays, 10).With(Settings.RejuvenateUndoDays, 5));
         await layers.WriteAsync(1);
         layers.Moments.Take(MomentKind.User, "mine");
         await layers.Moments.RejuvenateAsync(MomentKind.Rejuvenation, [new LayerAction("settings", null)], null);
@@ -252,7 +253,7 @@ public sealed class MomentStoreTests : IDisposable
         Assert.Equal([before.Id], moments.List().Select(moment => moment.Id));
         time.Now += TimeSpan.FromDays(60);
         moments.Repair();
-        moments.Retain(LayerPolicy.Default);
+        moments.Retain(Policy.Factory);
         Assert.Empty(data.Snapshots);
     }
 

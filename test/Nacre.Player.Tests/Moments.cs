@@ -1,9 +1,9 @@
 using System.Buffers.Binary;
 using System.Globalization;
 using System.Runtime.CompilerServices;
-using Nacre.Contracts;
 using Nacre.Player.LivePcs;
 using Nacre.Player.Moments;
+using Nacre.Policies;
 using Nacre.Volumes;
 
 namespace Nacre.Player.Tests;
@@ -116,7 +116,7 @@ internal static class RestlessPlayer
             Say($"undo {then} {now}");
             await layers.Moments.RejuvenateAsync(MomentKind.Undo, [.. MomentStore.Layers.Select(layer => new LayerAction(layer, before.Id))], null);
             Say($"retain {now} {now}");
-            layers.Moments.Retain(new LayerPolicy { KeepSnapshots = 5, UndoDays = 0 });
+            layers.Moments.Retain(Policy.Of("test", PolicyDocument.Empty.With(Settings.SnapshotKeep, 5).With(Settings.RejuvenateUndoDays, 0)));
         }
     }
 }

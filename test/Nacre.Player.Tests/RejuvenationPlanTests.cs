@@ -1,6 +1,7 @@
 using System.Text;
 using Nacre.Contracts;
 using Nacre.Player.Moments;
+using Nacre.Policies;
 using Xunit;
 
 namespace Nacre.Player.Tests;
@@ -52,15 +53,15 @@ public sealed class RejuvenationPlanTests
         Fails(ErrorCatalogue.UsageInvalid, new RejuvenationRequest(RejuvenationDepth.Moment, "good", Now));
         Fails(ErrorCatalogue.NotFound, new RejuvenationRequest(RejuvenationDepth.Moment, "bad"));
         Fails(ErrorCatalogue.NotFound, new RejuvenationRequest(RejuvenationDepth.System, IsUndo: true));
-        Fails(ErrorCatalogue.Forbidden, new RejuvenationRequest(RejuvenationDepth.Settings), new LayerPolicy { UserRejuvenation = UserRejuvenation.Applications });
-        Fails(ErrorCatalogue.Forbidden, new RejuvenationRequest(RejuvenationDepth.System), new LayerPolicy { UserRejuvenation = UserRejuvenation.None });
+        Fails(ErrorCatalogue.Forbidden, new RejuvenationRequest(RejuvenationDepth.Settings), May(UserRejuvenation.Applications));
+        Fails(ErrorCatalogue.Forbidden, new RejuvenationRequest(RejuvenationDepth.System), May(UserRejuvenation.None));
 
         // The administrator is not the user.
         Assert.NotEmpty(RejuvenationPlan.Of(
-            new RejuvenationRequest(RejuvenationDepth.Moment, "good", Order: "0123456789abcdef"), Known, Bytes, new LayerPolicy { UserRejuvenation = UserRejuvenation.None }, Now).Actions);
+            new RejuvenationRequest(RejuvenationDepth.Moment, "good", Order: "0123456789abcdef"), Known, Bytes, May(UserRejuvenation.None), Now).Actions);
         var ordered = Taken(MomentKind.Rejuvenation, TimeSpan.FromMinutes(1)) with { Actions = [new LayerAction("data", null)], Order = "0123456789abcdef" };
         Assert.Equal(ErrorCatalogue.Forbidden, Assert.Throws<NacreException>(() => RejuvenationPlan.Of(
-            new RejuvenationRequest(RejuvenationDepth.System, IsUndo: true), [.. Known, ordered], Bytes, new LayerPolicy(), Now)).Kind);
+            new RejuvenationRequest(RejuvenationDepth.System, IsUndo: true), [.. Known, ordered], Bytes, Policy.Factory, Now)).Kind);
     }
 
     [Fact]
@@ -120,8 +121,10 @@ public sealed class RejuvenationPlanTests
 
     private static Moment Taken(MomentKind kind, TimeSpan ago) => new(MomentName.IdOf(Now - ago), kind, Now - ago, null, Bytes, [], null);
 
-    private static RejuvenationPlan Plan(RejuvenationRequest request) => RejuvenationPlan.Of(request, Known, Bytes, new LayerPolicy(), Now);
+    private static Policy May(UserRejuvenation allowed) => Policy.Of("test", PolicyDocument.Empty.With(Settings.RejuvenateUserAllowed, allowed));
 
-    private static void Fails(ErrorKind kind, RejuvenationRequest request, LayerPolicy? policy = null) =>
-        Assert.Equal(kind, Assert.Throws<NacreException>(() => RejuvenationPlan.Of(request, Known, Bytes, policy ?? new LayerPolicy(), Now)).Kind);
+    private static RejuvenationPlan Plan(RejuvenationRequest request) => RejuvenationPlan.Of(request, Known, Bytes, Policy.Factory, Now);
+
+    private static void Fails(ErrorKind kind, RejuvenationRequest request, Policy? policy = null) =>
+        Assert.Equal(kind, Assert.Throws<NacreException>(() => RejuvenationPlan.Of(request, Known, Bytes, policy ?? Policy.Factory, Now)).Kind);
 }

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Security.Cryptography;
 using Nacre.Client;
 using Nacre.Contracts;
+using Nacre.Policies;
 using Nacre.Testing;
 using Xunit;
 using static Nacre.Server.Tests.World;
@@ -127,7 +128,7 @@ public class BootSetTests
         await FailsAsync(ErrorCatalogue.NotEntitled, office.SendAsync(client, table, "other"));
         await FailsAsync(ErrorCatalogue.NotEntitled, office.SendAsync(client, table, release: new ReleaseName("secret", 1)));
         await FailsAsync(ErrorCatalogue.NotFound, office.SendAsync(client, table, release: new ReleaseName("debian", 2)));
-        await office.World.Admin.PutLayerPolicyAsync("desk", LayerPolicy.Default with { RecordStarts = false });
+        await office.World.Admin.PutPolicyAsync("livepc:desk", PolicyDocument.Empty.With(Settings.TelemetryRecordStarts, false));
         await FailsAsync(ErrorCatalogue.NotEntitled, office.SendAsync(client, table));
         Assert.Empty((await office.World.Admin.GetBootSetAsync("debian", 1)).Recordings);
         Assert.DoesNotContain((await office.World.Admin.GetAuditAsync()).Entries, entry => entry.Action == "boot-set.record");
@@ -148,6 +149,7 @@ public class BootSetTests
     public async Task The_ninth_recording_of_a_release_is_not_kept_and_packs_are_made_at_two_four_and_eight()
     {
         await using var office = await Office.OpenAsync();
+        await office.World.AllowDevicesAsync(9);
         var names = new List<string?>();
         for (var number = 0; number < 9; number++)
         {

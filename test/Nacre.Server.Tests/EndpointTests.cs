@@ -31,7 +31,7 @@ public class EndpointTests
     {
         await using var world = await StartAsync();
         var endpoints = Endpoints(world).ToList();
-        Assert.Equal(65, endpoints.Count);
+        Assert.Equal(75, endpoints.Count);
         foreach (var (method, pattern, endpoint) in endpoints)
         {
             var isPublic = Public.Contains($"{method} {pattern}");

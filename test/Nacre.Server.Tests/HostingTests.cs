@@ -133,7 +133,6 @@ public class HostingTests
         await FailsAsync(ErrorCatalogue.FileAccess, NacreServer.RunAsync(options));
         await FailsAsync(ErrorCatalogue.UsageInvalid, NacreServer.RunAsync(options with { Listen = "https://127.0.0.1:0" }));
         await FailsAsync(ErrorCatalogue.UsageInvalid, NacreServer.RunAsync(options with { OrganisationName = "" }));
-        await FailsAsync(ErrorCatalogue.UsageInvalid, NacreServer.RunAsync(options with { LeaseDuration = TimeSpan.Zero }));
         await FailsAsync(ErrorCatalogue.UsageInvalid, NacreServer.RunAsync(options with { MaxSegmentBytes = 0 }));
         await FailsAsync(ErrorCatalogue.UsageInvalid, NacreServer.RunAsync(options with { DataDirectory = " " }));
         Directory.CreateDirectory(directory["bad"]);

@@ -164,6 +164,7 @@ public class RolloutTests
 
     private static async Task<List<Client>> DevicesAsync(World world)
     {
+        await world.AllowDevicesAsync(Devices);
         var devices = new List<Client>();
         for (var number = 0; number < Devices; number++)
         {

@@ -101,6 +101,9 @@ internal sealed class World : IAsyncDisposable
         }
     }
 
+    /// <summary>Lets a user have more devices than the factory's policy does.</summary>
+    public Task AllowDevicesAsync(int most) => Admin.PatchPolicyAsync("organisation", new Dictionary<string, object?> { ["maxDevicesPerUser"] = most });
+
     public async Task<(EnrolledDevice Device, DeviceKey Key, NacreClient Client)> EnrolAsync(string user = "ann")
     {
         var key = DeviceKey.Create();

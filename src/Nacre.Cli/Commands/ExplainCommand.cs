@@ -1,7 +1,7 @@
 using System.CommandLine;
-using Nacre.Contracts;
 using Nacre.Player;
 using Nacre.Player.LivePcs;
+using Nacre.Policies;
 
 namespace Nacre.Cli.Commands;
 

@@ -34,7 +34,7 @@ internal static class LivePcCommands
     public static Command Create() => new("livepc", "Run LivePCs on this device, and define them on the server")
     {
         List(), Start(), Stop(), Status(), Update(), Postpone(), RejuvenationCommands.Rejuvenate(), RejuvenationCommands.Undo(), SnapshotCommands.Create(), Contact(),
-        Console(), Screenshot(), Execute(), Define(), Entitle(), Withdraw(), Policy(), Layers(), Reports(), Starts(), OrderCommands.Order(), OrderCommands.List(),
+        Console(), Screenshot(), Execute(), Define(), Entitle(), Withdraw(), Layers(), Reports(), Starts(), OrderCommands.Order(), OrderCommands.List(),
     };
 
     internal static LivePcPlayer Player() => new(PlayerPaths.Open(), TimeProvider.System);
@@ -213,12 +213,17 @@ internal static class LivePcCommands
                     Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"lease until {ends:yyyy-MM-dd HH:mm} UTC{(status.Offline ? ", taken offline" : "")}"));
                 }
 
+                if (status.PolicyFromNextStart.Count > 0)
+                {
+                    Terminal.Line($"policy: from the next start on {string.Join(", ", status.PolicyFromNextStart)}");
+                }
+
                 if (status.Update is { } update)
                 {
                     Terminal.Line($"update: {update}");
                 }
 
-                foreach (var problem in new[] { status.Problem, status.LayerProblem, status.FreshnessProblem, status.MomentProblem, status.TrustProblem }.OfType<string>().Concat(status.TrustWarnings))
+                foreach (var problem in new[] { status.Problem, status.LayerProblem, status.FreshnessProblem, status.MomentProblem, status.TrustProblem, status.LeaseProblem }.OfType<string>().Concat(status.TrustWarnings).Concat(status.Unenforceable))
                 {
                     Terminal.Line($"problem: {problem}");
                 }
@@ -366,34 +371,6 @@ internal static class LivePcCommands
         return command;
     }
 
-    private static Command Policy()
-    {
-        var file = new Option<string?>("--file") { Description = "The policy's JSON file (docs/operations.md describes it); what it leaves out is the default's" };
-        var show = new Option<bool>("--show") { Description = "Show the policy (what the command does without --file)" };
-        var command = new Command("policy", "Decide what happens to a LivePC's layers: rules, snapshots, health; or show it (administrators)") { Name, file, show };
-        command.SetAction(async (parsed, cancellationToken) =>
-        {
-            var name = parsed.GetValue(Name)!;
-            var path = parsed.GetValue(file);
-            if (path is not null && parsed.GetValue(show))
-            {
-                throw new NacreException(ErrorCatalogue.UsageInvalid, "give either --file or --show");
-            }
-
-            var decided = path is null ? null : LayerPolicy.Parse(await ReadAsync(path, cancellationToken));
-            using var client = Administration.Connect();
-            var policy = decided is null
-                ? await client.GetLayerPolicyAsync(name, cancellationToken)
-                : await client.PutLayerPolicyAsync(name, decided, cancellationToken);
-            Terminal.Result(policy, () => Terminal.Line(JsonSerializer.Serialize(policy, Indented)));
-            if (decided is not null)
-            {
-                Terminal.Note($"{name}: devices learn it with their next lease");
-            }
-        });
-        return command;
-    }
-
     private static string With(IReadOnlyList<string> layers) => layers.Count == 0 ? "" : $" with {string.Join(", ", layers)}";
 
     private static string Words(LayerChange layer) => layer.From is null ? $"application layer {layer.Image} {layer.To} is added"
@@ -479,7 +456,6 @@ internal static class LivePcCommands
         }
     });
 
-    private static readonly JsonSerializerOptions Indented = new(ContractJson.Options) { WriteIndented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     private static async Task<byte[]> ReadAsync(string path, CancellationToken cancellationToken)
     {

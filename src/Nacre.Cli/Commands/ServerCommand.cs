@@ -14,11 +14,10 @@ internal static class ServerCommand
         var listen = new Option<string>("--listen") { Description = "The address to serve", DefaultValueFactory = _ => "http://127.0.0.1:8420" };
         var data = new Option<string>("--data") { Description = "Folder of the database, the segments and the keys", DefaultValueFactory = _ => "nacre-server" };
         var organisation = new Option<string>("--organisation") { Description = "The organisation's name, for people", DefaultValueFactory = _ => defaults.OrganisationName };
-        var days = new Option<double>("--lease-days") { Description = "How long a lease lasts without contact", DefaultValueFactory = _ => defaults.LeaseDuration.TotalDays };
         var grace = new Option<double>("--segment-grace-hours") { Description = "How long a segment stays that no release refers to: longer than a publication takes", DefaultValueFactory = _ => defaults.SegmentGrace.TotalHours };
         var bucket = new Option<string?>("--s3") { Description = "Keep the segments in this bucket: https://s3.example.com/BUCKET, with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment" };
         var region = new Option<string>("--s3-region") { Description = "The bucket's region", DefaultValueFactory = _ => "us-east-1" };
-        var command = new Command("server", "Run the server until Ctrl-C") { listen, data, organisation, days, grace, bucket, region };
+        var command = new Command("server", "Run the server until Ctrl-C") { listen, data, organisation, grace, bucket, region };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var options = new ServerOptions
@@ -26,7 +25,6 @@ internal static class ServerCommand
                 Listen = parsed.GetValue(listen)!,
                 DataDirectory = Path.GetFullPath(parsed.GetValue(data)!),
                 OrganisationName = parsed.GetValue(organisation)!,
-                LeaseDuration = TimeSpan.FromDays(parsed.GetValue(days)),
                 SegmentGrace = TimeSpan.FromHours(parsed.GetValue(grace)),
                 S3 = parsed.GetValue(bucket) is not { } url ? null : new S3Options
                 {

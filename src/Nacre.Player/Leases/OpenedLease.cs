@@ -1,10 +1,12 @@
 using System.Security.Cryptography;
+using System.Text.Json;
 using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Player.Devices;
 using Nacre.Player.LivePcs;
 using Nacre.Player.Stacks;
 using Nacre.Player.Trust;
+using Nacre.Policies;
 
 namespace Nacre.Player.Leases;
 
@@ -21,6 +23,7 @@ internal sealed class OpenedLease
         LeaseClaims claims, LeaseKeys keys, IReadOnlyDictionary<ReleaseName, (ReleaseManifest, string)> manifests, DeviceTrust trust, bool isNew, NacreException? offline)
     {
         Claims = claims;
+        Policy = PolicyOf(claims);
         Trust = trust;
         IsNew = isNew;
         this.keys = keys;
@@ -29,6 +32,9 @@ internal sealed class OpenedLease
     }
 
     public LeaseClaims Claims { get; }
+
+    /// <summary>What was decided for this LivePC on this device.</summary>
+    public Policy Policy { get; }
 
     /// <summary>Where boot packs are, as the server said with this lease; nothing of it is signed.</summary>
     public IReadOnlyList<BootPack> UntrustedPacks { get; private init; } = [];
@@ -171,6 +177,19 @@ internal sealed class OpenedLease
         catch (NacreException)
         {
             // The user is told in any case.
+        }
+    }
+
+    /// <summary>A setting that this player does not know, or can't read, is not ignored.</summary>
+    private static Policy PolicyOf(LeaseClaims claims)
+    {
+        try
+        {
+            return claims.Policy is null ? Policy.Factory : Policy.Of("lease", PolicyDocument.Parse(JsonSerializer.SerializeToElement(claims.Policy)));
+        }
+        catch (PolicyException exception)
+        {
+            throw new NacreException(ErrorCatalogue.Unsupported, $"the lease has a policy that this player can't follow: {exception.Message}", exception);
         }
     }
 

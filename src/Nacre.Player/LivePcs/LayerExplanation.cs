@@ -1,5 +1,5 @@
 using System.Text.Json.Serialization;
-using Nacre.Contracts;
+using Nacre.Policies;
 
 namespace Nacre.Player.LivePcs;
 

@@ -6,6 +6,7 @@ using Nacre.Images.FileSystems;
 using Nacre.Player.Devices;
 using Nacre.Player.Leases;
 using Nacre.Player.Releases;
+using Nacre.Policies;
 using Nacre.Volumes.Releases;
 
 namespace Nacre.Player.LivePcs;
@@ -45,10 +46,10 @@ public sealed partial class LivePcPlayer
 
         using var reader = await opener.OpenAsync(manifest, lease.ReleaseKey(installed), cancellationToken).ConfigureAwait(false);
         await using var system = new ReleaseVolume(reader, "system");
-        var policy = lease.Claims.Policy ?? LayerPolicy.Default;
+        var policy = lease.Policy;
         var factory = await ErofsFiles.ReadAsync(system, FactoryRules, MaxRulesBytes, cancellationToken).ConfigureAwait(false)
             ?? throw new NacreException(ErrorCatalogue.NotFound, $"release {manifest.Version} of '{manifest.Image}' has no layering rules that can be read ({FactoryRules})");
-        var rules = LayeringRules.Parse(Encoding.UTF8.GetString(factory).Split('\n'), policy.Rules);
+        var rules = LayeringRules.Parse(Encoding.UTF8.GetString(factory).Split('\n'), policy.Get(Settings.LayerRules));
         var notes = new List<string>();
         if (await AskGuestAsync(name, plain, notes, cancellationToken).ConfigureAwait(false) is { } guest)
         {
@@ -67,7 +68,7 @@ public sealed partial class LivePcPlayer
 
         var rule = rules.RuleOf(plain);
         var layer = rule.Layer;
-        if (layer == Layer.Applications && !policy.UserApplications)
+        if (layer == Layer.Applications && !policy.Get(Settings.LayerApp))
         {
             layer = Layer.Scratch;
             notes.Add("the administrator's policy keeps no applications of the user's: what belongs to them is scratch");

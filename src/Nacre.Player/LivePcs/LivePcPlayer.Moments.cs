@@ -3,6 +3,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using Nacre.Contracts;
 using Nacre.Player.Moments;
+using Nacre.Policies;
 
 namespace Nacre.Player.LivePcs;
 
@@ -10,7 +11,7 @@ namespace Nacre.Player.LivePcs;
 /// <param name="Moments">Oldest first.</param>
 /// <param name="BytesNow">Layer to bytes of data that it holds now.</param>
 /// <param name="Policy">What the administrator decides.</param>
-public sealed record MomentList(IReadOnlyList<Moment> Moments, IReadOnlyDictionary<string, long> BytesNow, LayerPolicy Policy);
+public sealed record MomentList(IReadOnlyList<Moment> Moments, IReadOnlyDictionary<string, long> BytesNow, PolicyDocument Policy);
 
 /// <content>Moments, and putting layers back: of a LivePC that runs through its player, of one that does not by opening its layers here.</content>
 public sealed partial class LivePcPlayer
@@ -83,7 +84,7 @@ public sealed partial class LivePcPlayer
     public async Task<RejuvenationPlan> PlanRejuvenationAsync(string name, RejuvenationRequest request, CancellationToken cancellationToken)
     {
         var list = await ListMomentsAsync(name, cancellationToken).ConfigureAwait(false);
-        return RejuvenationPlan.Of(request, list.Moments, list.BytesNow, list.Policy, time.GetUtcNow());
+        return RejuvenationPlan.Of(request, list.Moments, list.BytesNow, Policy.Of("lease", list.Policy), time.GetUtcNow());
     }
 
     /// <summary>Makes sure that the administrator lets the user rejuvenate so deep; a LivePC that does not run is clean at its next start anyway.</summary>
@@ -94,7 +95,7 @@ public sealed partial class LivePcPlayer
         {
             if (await AskAsync<MomentList>(name, "moments", [], cancellationToken).ConfigureAwait(false) is { } list)
             {
-                RejuvenationPlan.RequireUserMay(depth, list.Policy);
+                RejuvenationPlan.RequireUserMay(depth, Policy.Of("lease", list.Policy));
             }
         }
         catch (NacreException exception) when (exception.Kind == ErrorCatalogue.NotRunning)
@@ -119,7 +120,7 @@ public sealed partial class LivePcPlayer
 
     private static NacreException MustRun(string name) => new(ErrorCatalogue.NotRunning, $"'{name}' does not run: it is its guest that reads the files of a moment");
 
-    private static MomentList ListOf(OpenLayers layers) => new(layers.Moments.List(), layers.Moments.BytesNow, layers.Policy);
+    private static MomentList ListOf(OpenLayers layers) => new(layers.Moments.List(), layers.Moments.BytesNow, layers.Policy.Decided);
 
     /// <summary>Asks the LivePC's player; null where none runs.</summary>
     private async Task<T?> AskAsync<T>(string name, string command, JsonObject arguments, CancellationToken cancellationToken)

@@ -3,6 +3,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using Nacre.Contracts;
 using Nacre.Player.Machines;
+using Nacre.Policies;
 using Nacre.Volumes;
 
 namespace Nacre.Player.LivePcs;
@@ -70,7 +71,7 @@ public sealed partial class LivePcSession
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
         var answered = agent!.WaitAsync(ending.Token);
         var (waited, outage) = (Stopwatch.StartNew(), Stopwatch.StartNew());
-        var limit = wasUp ? ReturnLimit : options.StartLimit ?? TimeSpan.FromMinutes(policy.HealthMinutes);
+        var limit = wasUp ? ReturnLimit : options.StartLimit ?? TimeSpan.FromMinutes(policy.Get(Settings.UpdateHealthMinutes));
         var patience = kind != ImageKind.Disk ? Timeout.InfiniteTimeSpan
             : options.AgentLimit ?? TimeSpan.FromMinutes(status.Accelerator == Accelerator.Emulation ? 6 : 2);
         bool HasNoAgent() => patience != Timeout.InfiniteTimeSpan && waited.Elapsed > patience && releases!.Failure is null && pause.IsSettled;

@@ -7,6 +7,7 @@ using Nacre.Player.Devices;
 using Nacre.Player.Leases;
 using Nacre.Player.Moments;
 using Nacre.Player.Orders;
+using Nacre.Policies;
 
 namespace Nacre.Player.LivePcs;
 
@@ -133,8 +134,8 @@ public sealed partial class LivePcSession
         }
     }
 
-    private bool IsMomentDue() => policy.SnapshotEveryHours > 0
-        && !(moments!.List() is [.., var newest] && time.GetUtcNow() - newest.Taken < TimeSpan.FromHours(policy.SnapshotEveryHours));
+    private bool IsMomentDue() => policy.Get(Settings.SnapshotEveryHours) > 0
+        && !(moments!.List() is [.., var newest] && time.GetUtcNow() - newest.Taken < TimeSpan.FromHours(policy.Get(Settings.SnapshotEveryHours)));
 
     /// <summary>Takes moments on schedule while the guest runs, and gives up those that the policy does not keep.</summary>
     private async Task KeepMomentsAsync(CancellationToken cancellationToken)
@@ -307,7 +308,7 @@ public sealed partial class LivePcSession
         {
             case "moments":
                 var known = moments ?? throw NotYet();
-                return JsonSerializer.SerializeToNode(new MomentList(known.List(), known.BytesNow, policy), ContractJson.Options);
+                return JsonSerializer.SerializeToNode(new MomentList(known.List(), known.BytesNow, policy.Decided), ContractJson.Options);
             case "moment-take":
                 var label = TextOrNull("label") is { } untrusted ? MomentName.ParseLabel(untrusted) : null;
                 return JsonSerializer.SerializeToNode(await TakeMomentAsync(MomentKind.User, label, cancellationToken).ConfigureAwait(false), ContractJson.Options);

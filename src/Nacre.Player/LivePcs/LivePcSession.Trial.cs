@@ -3,6 +3,7 @@ using Nacre.Contracts;
 using Nacre.Player.Devices;
 using Nacre.Player.Machines;
 using Nacre.Player.Stacks;
+using Nacre.Policies;
 
 namespace Nacre.Player.LivePcs;
 
@@ -174,7 +175,7 @@ public sealed partial class LivePcSession
     /// <exception cref="NacreException">One is not.</exception>
     private async Task<bool> AreUnitsActiveAsync(Qemu qemu, Stopwatch waited, TimeSpan limit)
     {
-        while (policy.HealthUnits.Count > 0)
+        while (policy.Get(Settings.UpdateHealthUnits).Count > 0)
         {
             Report(LivePcPhase.Booting, "waiting for the units that a healthy start has active");
             var (missing, settled) = await FindInactiveAsync(qemu).ConfigureAwait(false);
@@ -221,15 +222,15 @@ public sealed partial class LivePcSession
         {
             // Asked first: what is not active after everything was started will not be.
             var running = await agent!.ExecuteAsync("/bin/systemctl", ["is-system-running"], null, stopping.Token).ConfigureAwait(false);
-            var answer = await agent.ExecuteAsync("/bin/systemctl", ["is-active", "--", .. policy.HealthUnits], null, stopping.Token).ConfigureAwait(false);
+            var answer = await agent.ExecuteAsync("/bin/systemctl", ["is-active", "--", .. policy.Get(Settings.UpdateHealthUnits)], null, stopping.Token).ConfigureAwait(false);
             var states = System.Text.Encoding.UTF8.GetString(answer.Output).Split('\n', StringSplitOptions.RemoveEmptyEntries);
-            var missing = policy.HealthUnits.Select((unit, number) => (unit, GuestText.Plain(number < states.Length ? states[number] : "unknown"))).Where(one => one.Item2 != "active").ToList();
+            var missing = policy.Get(Settings.UpdateHealthUnits).Select((unit, number) => (unit, GuestText.Plain(number < states.Length ? states[number] : "unknown"))).Where(one => one.Item2 != "active").ToList();
             var settled = System.Text.Encoding.UTF8.GetString(running.Output).Trim() is "running" or "degraded" && missing.TrueForAll(one => one.Item2 is not ("activating" or "reloading"));
             return (missing, settled);
         }
         catch (NacreException exception) when (exception.Kind == ErrorCatalogue.GuestFailed && !qemu.Ended.IsCompleted)
         {
-            return ([.. policy.HealthUnits.Select(unit => (unit, "unknown"))], false);
+            return ([.. policy.Get(Settings.UpdateHealthUnits).Select(unit => (unit, "unknown"))], false);
         }
     }
 

@@ -1,9 +1,11 @@
 using System.Globalization;
 using Nacre.Contracts;
+using Nacre.Player.Devices;
 using Nacre.Player.Moments;
 using Nacre.Player.Stacks;
 using Nacre.Player.Updates;
 using Nacre.Player.UserPackages;
+using Nacre.Policies;
 
 namespace Nacre.Player.LivePcs;
 
@@ -18,26 +20,30 @@ public sealed partial class LivePcSession
     private readonly HostConditions host = new();
     private DateTimeOffset? warnedAt; // of the deadline
 
-    /// <summary>Looks for updates, and meets the deadline of one that is here.</summary>
+    /// <summary>Renews the lease, with the policy; looks for updates, and meets the deadline of one that is here.</summary>
     private async Task KeepUpToDateAsync(CancellationToken cancellationToken)
     {
-        if (policy.Updates == UpdateMode.Manual)
-        {
-            return;
-        }
-
         // Not all devices at once.
-        var interval = TimeSpan.FromMinutes(policy.UpdateEveryMinutes);
-        var lookAt = time.GetUtcNow() + (interval * (0.2 + (0.8 * Random.Shared.NextDouble())));
+        var contactAt = time.GetUtcNow() + (Interval() * (0.2 + (0.8 * Random.Shared.NextDouble())));
         using var timer = new PeriodicTimer(UpdateTick, time);
         try
         {
+            using (var identity = EnrolledIdentity.Open(paths))
+            using (var client = identity.Connect())
+            {
+                await AcknowledgePolicyAsync(client, cancellationToken).ConfigureAwait(false);
+            }
+
             do
             {
-                if (time.GetUtcNow() >= lookAt)
+                if (time.GetUtcNow() >= contactAt)
                 {
-                    lookAt = time.GetUtcNow() + interval;
-                    await LookForUpdateAsync(cancellationToken).ConfigureAwait(false);
+                    await RenewLeaseAsync(cancellationToken).ConfigureAwait(false);
+                    contactAt = time.GetUtcNow() + Interval();
+                    if (policy.Get(Settings.UpdateApply) != UpdateMode.Manual)
+                    {
+                        await LookForUpdateAsync(cancellationToken).ConfigureAwait(false);
+                    }
                 }
 
                 await MeetDeadlineAsync(cancellationToken).ConfigureAwait(false);
@@ -48,6 +54,8 @@ public sealed partial class LivePcSession
         {
             // The guest ends.
         }
+
+        TimeSpan Interval() => TimeSpan.FromMinutes(policy.Get(Settings.PolicyRefreshInterval));
     }
 
     /// <summary>Downloads what is on offer, while the policy lets it.</summary>
@@ -67,7 +75,7 @@ public sealed partial class LivePcSession
             var player = new LivePcPlayer(paths, time);
             var found = await player.UpdateAsync(
                 folder.Name, folder.UserPackages ?? UserPackageChoice.Postpone, planned => Change(now => now with { Update = $"downloading release {planned.To}" }), new Ignored(), retry: false,
-                isToStart: policy.Updates != UpdateMode.Download, from: null, allowed.Token).ConfigureAwait(false);
+                isToStart: policy.Get(Settings.UpdateApply) != UpdateMode.Download, from: null, allowed.Token).ConfigureAwait(false);
             Change(now => now with { Update = Say(book.Read(), found) });
         }
         catch (NacreException exception)
@@ -110,9 +118,9 @@ public sealed partial class LivePcSession
     private async Task<string?> WhyNotNowAsync(CancellationToken cancellationToken)
     {
         var local = TimeZoneInfo.ConvertTime(time.GetUtcNow(), time.LocalTimeZone);
-        return policy.UpdateWindows.Count > 0 && !policy.UpdateWindows.Any(window => UpdateWindow.TryParse(window)!.Contains(local)) ? $"updates wait for their time: {string.Join(", ", policy.UpdateWindows)}"
-            : !policy.UpdateOnBattery && host.IsOnBattery() ? "updates wait until this computer is plugged in"
-            : !policy.UpdateOnMetered && await host.IsMeteredAsync(cancellationToken).ConfigureAwait(false) ? "updates wait for a network that is not metered"
+        return policy.Get(Settings.UpdateWindow).Count > 0 && !policy.Get(Settings.UpdateWindow).Any(window => UpdateWindow.TryParse(window)!.Contains(local)) ? $"updates wait for their time: {string.Join(", ", policy.Get(Settings.UpdateWindow))}"
+            : !policy.Get(Settings.PrefetchOnBattery) && host.IsOnBattery() ? "updates wait until this computer is plugged in"
+            : policy.Get(Settings.MeteredBehaviour) == MeteredBehaviour.Pause && await host.IsMeteredAsync(cancellationToken).ConfigureAwait(false) == true ? "updates wait for a network that is not metered"
             : null;
     }
 
@@ -134,7 +142,7 @@ public sealed partial class LivePcSession
         else if (warnedAt is null)
         {
             warnedAt = now;
-            var left = policy.UpdatePostponements - state.Postponed;
+            var left = policy.Get(Settings.UpdatePostponeMax) - state.Postponed;
             Change(status => status with { Detail = $"an update has to start: the guest is shut down and started again in {DeadlineWarning.TotalMinutes:0} minutes" });
             await WarnAsync(
                 $"An update has to start: this computer shuts down in {DeadlineWarning.TotalMinutes:0} minutes and starts again. Save your work now."
@@ -158,21 +166,21 @@ public sealed partial class LivePcSession
             throw new NacreException(ErrorCatalogue.NotFound, $"no update of '{folder.Name}' has a deadline");
         }
 
-        if (state.Postponed >= policy.UpdatePostponements)
+        if (state.Postponed >= policy.Get(Settings.UpdatePostponeMax))
         {
             throw new NacreException(ErrorCatalogue.Forbidden, $"the update was put off {state.Postponed} times, which is all that your company allows");
         }
 
         // From the deadline on, or from now where that is past.
-        state = await book.ChangeAsync(now => now.Postpone(time.GetUtcNow() - TimeSpan.FromDays(policy.UpdateDeadlineDays)), cancellationToken).ConfigureAwait(false);
+        state = await book.ChangeAsync(now => now.Postpone(time.GetUtcNow() - TimeSpan.FromDays(policy.Get(Settings.UpdateDeadlineDays))), cancellationToken).ConfigureAwait(false);
         warnedAt = null;
         Change(now => now with { Update = Say(state, null), Detail = isUp ? "running" : now.Detail });
         return DeadlineOf(state)!.Value;
     }
 
     /// <summary>When the stack on trial has to start at the latest; null where nothing waits or the policy has no deadline.</summary>
-    private DateTimeOffset? DeadlineOf(StackState state) => policy.Updates == UpdateMode.Deadline && state is { Trial: not null, OfferedAt: { } offered, Failures: 0 }
-        ? offered + TimeSpan.FromDays(policy.UpdateDeadlineDays)
+    private DateTimeOffset? DeadlineOf(StackState state) => policy.Get(Settings.UpdateApply) == UpdateMode.Deadline && state is { Trial: not null, OfferedAt: { } offered, Failures: 0 }
+        ? offered + TimeSpan.FromDays(policy.Get(Settings.UpdateDeadlineDays))
         : null;
 
     private string? Say(StackState state, UpdateResult? found)
@@ -183,7 +191,7 @@ public sealed partial class LivePcSession
         }
 
         return $"{state.Trial} is here and starts at the next start" + (DeadlineOf(state) is not { } deadline ? "" : string.Create(
-            CultureInfo.InvariantCulture, $"; on {deadline:yyyy-MM-dd HH:mm} UTC this LivePC starts again by itself (can be put off {policy.UpdatePostponements - state.Postponed} times)"));
+            CultureInfo.InvariantCulture, $"; on {deadline:yyyy-MM-dd HH:mm} UTC this LivePC starts again by itself (can be put off {policy.Get(Settings.UpdatePostponeMax) - state.Postponed} times)"));
     }
 
     /// <summary>Says something to the user in the guest. A guest that does not listen is not asked.</summary>

@@ -9,6 +9,7 @@ using Nacre.Player.Machines;
 using Nacre.Player.Releases;
 using Nacre.Player.Stacks;
 using Nacre.Player.UserPackages;
+using Nacre.Policies;
 using Nacre.Volumes;
 using Nacre.Volumes.Releases;
 
@@ -17,10 +18,10 @@ namespace Nacre.Player.LivePcs;
 /// <summary>How to run a LivePC.</summary>
 public sealed record SessionOptions
 {
-    /// <summary>The guest's memory in MiB; null: half of the host's, 1,024 to 4,096.</summary>
+    /// <summary>The guest's memory in MiB; null: as the policy says.</summary>
     public int? Memory { get; init; }
 
-    /// <summary>The guest's processors; null: the host's, at most 4.</summary>
+    /// <summary>The guest's processors; null: as the policy says.</summary>
     public int? Processors { get; init; }
 
     /// <summary>How long the guest may take until it is healthy; null: as long as the policy says.</summary>
@@ -61,7 +62,8 @@ public sealed partial class LivePcSession : IDisposable
     private readonly PauseWatch pause;
     private readonly Lock gate = new();
     private LivePcStatus status; // changed under the gate
-    private LayerPolicy policy = LayerPolicy.Default; // the lease's
+    private Policy policy = Policy.Factory; // the newest lease's
+    private Policy atStart = Policy.Factory; // what the machine started with
     private readonly StackBook book;
     private ImageKind kind; // of the LivePC's image
     private OpenReleases? releases;
@@ -196,12 +198,13 @@ public sealed partial class LivePcSession : IDisposable
         var taken = await OpenedLease.TakeAsync(identity, folder, state.Needed, anchors.Statements, time, stopping.Token).ConfigureAwait(false);
         // A channel that was moved back, or a layer that was taken out, takes a release away: what the lease does not cover does not start.
         Note(taken, state.Choose(taken.Covers, taken.Offered));
+        atStart = policy;
         return taken;
     }
 
     private void Note(OpenedLease taken, CorporateStack stack)
     {
-        policy = taken.Claims.Policy ?? LayerPolicy.Default;
+        policy = taken.Policy;
         kind = taken.Kind;
         Change(now => now with
         {
@@ -309,8 +312,8 @@ public sealed partial class LivePcSession : IDisposable
                 .. stack.Layers.Select((_, number) => new GuestDisk($"nacre-{OpenReleases.ExportOf(number)}", OpenReleases.ExportOf(number), IsReadOnly: true)),
             ],
             Parameters = kind == ImageKind.Disk ? [] : parameters,
-            Memory = options.Memory ?? (int)Math.Clamp(host / 2, 1024, 4096),
-            Processors = options.Processors ?? Math.Min(4, Environment.ProcessorCount),
+            Memory = options.Memory ?? (int)Math.Clamp(host * policy.Get(Settings.VmMemory) / 100, 1024, 4096),
+            Processors = options.Processors ?? Math.Clamp(Environment.ProcessorCount * policy.Get(Settings.VmCpu) / 100, 1, 4),
             Sockets = folder.Sockets,
         };
     }

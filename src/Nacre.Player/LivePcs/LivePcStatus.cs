@@ -100,6 +100,18 @@ public sealed record LivePcStatus
     /// <summary>When the lease ends.</summary>
     public DateTimeOffset? LeaseEnds { get; init; }
 
+    /// <summary>For a person: why the lease could not be renewed at the last contact; null where it was.</summary>
+    public string? LeaseProblem { get; init; }
+
+    /// <summary>The version of the policy that holds.</summary>
+    public string? PolicyVersion { get; init; }
+
+    /// <summary>Settings of it that take effect at the next start.</summary>
+    public IReadOnlyList<string> PolicyFromNextStart { get; init; } = [];
+
+    /// <summary>For a person: settings of it that this computer can't enforce, each <c>SETTING: why</c>.</summary>
+    public IReadOnlyList<string> Unenforceable { get; init; } = [];
+
     /// <summary><c>kvm</c> or <c>tcg</c>.</summary>
     public string? Accelerator { get; init; }
 

@@ -6,6 +6,7 @@ using Nacre.Player.Devices;
 using Nacre.Player.Leases;
 using Nacre.Player.Moments;
 using Nacre.Player.Stacks;
+using Nacre.Policies;
 using Nacre.Volumes;
 
 namespace Nacre.Player.LivePcs;
@@ -30,7 +31,7 @@ internal sealed class OpenLayers : IAsyncDisposable
     public MomentStore Moments { get; private set; } = null!;
 
     /// <summary>What the administrator decides.</summary>
-    public LayerPolicy Policy { get; private set; } = LayerPolicy.Default;
+    public Policy Policy { get; private set; } = Policy.Factory;
 
     /// <summary>What is wrong with the layers' age, for a person.</summary>
     public string? Problem { get; private set; }
@@ -135,7 +136,7 @@ internal sealed class OpenLayers : IAsyncDisposable
 
         var anchors = await LoadAnchorsAsync(folder, identity, client, problem => Problem = problem, time, cancellationToken).ConfigureAwait(false);
         var lease = await OpenedLease.TakeAsync(identity, folder, new StackBook(folder, time).Read().Needed, anchors.Statements, time, cancellationToken).ConfigureAwait(false);
-        Policy = lease.Claims.Policy ?? LayerPolicy.Default;
+        Policy = lease.Policy;
         await OpenUserLayersAsync(volumes, folder, lease, identity, anchors, acceptOlder: false).ConfigureAwait(false);
         keeping = await anchors.BeginAsync().ConfigureAwait(false);
         Moments = MomentsOf(volumes, folder, time);

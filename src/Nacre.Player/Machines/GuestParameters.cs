@@ -1,7 +1,7 @@
 using System.Collections.Immutable;
 using System.Text;
-using Nacre.Contracts;
 using Nacre.Player.UserPackages;
+using Nacre.Policies;
 
 namespace Nacre.Player.Machines;
 
@@ -16,7 +16,7 @@ internal sealed class GuestParameters : IDisposable
     /// <param name="policy">The lease's.</param>
     /// <param name="stack">The corporate layers that start, lowest first, each <c>NAME VERSION</c>.</param>
     /// <param name="conflicts">What is done with a user's package that the corporate layers can't carry.</param>
-    public GuestParameters(LayerPolicy policy, IEnumerable<string> stack, UserPackageChoice conflicts)
+    public GuestParameters(Policy policy, IEnumerable<string> stack, UserPackageChoice conflicts)
     {
         files = [.. Texts(policy, stack, conflicts).Zip(Names, (text, name) => new MemoryFile(name, Encoding.UTF8.GetBytes(text)))];
     }
@@ -28,9 +28,9 @@ internal sealed class GuestParameters : IDisposable
     public static IReadOnlyList<(string Name, string Path)> WithoutFiles => [.. Names.Select(name => (name, ""))];
 
     /// <summary>The texts, in the order of <see cref="Names"/>.</summary>
-    internal static ImmutableArray<string> Texts(LayerPolicy policy, IEnumerable<string> stack, UserPackageChoice conflicts) =>
+    internal static ImmutableArray<string> Texts(Policy policy, IEnumerable<string> stack, UserPackageChoice conflicts) =>
     [
-        Lines(policy.Rules), Lines(stack), policy.UserApplications ? "keep\n" : "discard\n", $"{conflicts.ToString().ToLowerInvariant()}\n", Lines(policy.HealthUnits),
+        Lines(policy.Get(Settings.LayerRules)), Lines(stack), policy.Get(Settings.LayerApp) ? "keep\n" : "discard\n", $"{conflicts.ToString().ToLowerInvariant()}\n", Lines(policy.Get(Settings.UpdateHealthUnits)),
     ];
 
     public void Dispose()

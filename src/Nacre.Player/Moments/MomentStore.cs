@@ -1,5 +1,6 @@
 using Nacre.Contracts;
 using Nacre.Player.LivePcs;
+using Nacre.Policies;
 using Nacre.Volumes;
 
 namespace Nacre.Player.Moments;
@@ -123,21 +124,21 @@ internal sealed class MomentStore
     }
 
     /// <summary>Gives up the moments that the policy does not keep. What a rejuvenation can be undone with stays for its days; moments that a person took go last.</summary>
-    public void Retain(LayerPolicy policy)
+    public void Retain(Policy policy)
     {
         var now = time.GetUtcNow();
         var moments = List();
-        var undoable = moments.Where(moment => moment.Actions.Count > 0 && IsWithin(moment, policy.UndoDays)).ToHashSet();
+        var undoable = moments.Where(moment => moment.Actions.Count > 0 && IsWithin(moment, policy.Get(Settings.RejuvenateUndoDays))).ToHashSet();
         var others = moments.Where(moment => !undoable.Contains(moment)).OrderBy(moment => moment.Kind == MomentKind.User).ThenBy(moment => moment.Taken).ToList();
-        var excess = Math.Max(0, others.Count - policy.KeepSnapshots);
-        foreach (var moment in others.Where((moment, index) => index < excess || !IsWithin(moment, policy.KeepDays)))
+        var excess = Math.Max(0, others.Count - policy.Get(Settings.SnapshotKeep));
+        foreach (var moment in others.Where((moment, index) => index < excess || !IsWithin(moment, policy.Get(Settings.SnapshotKeepDays))))
         {
             Delete(moment);
         }
 
         // Parts of a moment whose other layers were replaced.
         var whole = moments.Select(moment => moment.Id).ToHashSet(StringComparer.Ordinal);
-        foreach (var id in volumes.Values.SelectMany(volume => volume.Snapshots).Where(snapshot => now - snapshot.Taken > TimeSpan.FromDays(policy.KeepDays))
+        foreach (var id in volumes.Values.SelectMany(volume => volume.Snapshots).Where(snapshot => now - snapshot.Taken > TimeSpan.FromDays(policy.Get(Settings.SnapshotKeepDays)))
             .Select(snapshot => MomentName.TryParse(snapshot.Name)?.Id ?? MomentName.DoneId(snapshot.Name)).OfType<string>().Where(id => !whole.Contains(id)).Distinct().ToArray())
         {
             DeleteParts(id);

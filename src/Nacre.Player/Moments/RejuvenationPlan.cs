@@ -1,5 +1,6 @@
 using System.Text.Json.Serialization;
 using Nacre.Contracts;
+using Nacre.Policies;
 
 namespace Nacre.Player.Moments;
 
@@ -55,7 +56,7 @@ public sealed record RejuvenationPlan(RejuvenationDepth Depth, bool IsUndo, IRea
     /// <param name="now">The time.</param>
     /// <exception cref="NacreException">UsageInvalid, NotFound, Forbidden.</exception>
     internal static RejuvenationPlan Of(
-        RejuvenationRequest request, IReadOnlyList<Moment> moments, IReadOnlyDictionary<string, long> bytesNow, LayerPolicy policy, DateTimeOffset now)
+        RejuvenationRequest request, IReadOnlyList<Moment> moments, IReadOnlyDictionary<string, long> bytesNow, Policy policy, DateTimeOffset now)
     {
         if (request.IsUndo)
         {
@@ -87,9 +88,9 @@ public sealed record RejuvenationPlan(RejuvenationDepth Depth, bool IsUndo, IRea
 
     /// <summary>Makes sure that the administrator lets the user go so deep.</summary>
     /// <exception cref="NacreException">Forbidden.</exception>
-    internal static void RequireUserMay(RejuvenationDepth depth, LayerPolicy policy)
+    internal static void RequireUserMay(RejuvenationDepth depth, Policy policy)
     {
-        RejuvenationDepth? deepest = policy.UserRejuvenation switch
+        RejuvenationDepth? deepest = policy.Get(Settings.RejuvenateUserAllowed) switch
         {
             UserRejuvenation.None => null,
             UserRejuvenation.System => RejuvenationDepth.System,
@@ -104,14 +105,14 @@ public sealed record RejuvenationPlan(RejuvenationDepth Depth, bool IsUndo, IRea
         }
     }
 
-    private static RejuvenationPlan Undo(IReadOnlyList<Moment> moments, IReadOnlyDictionary<string, long> bytesNow, LayerPolicy policy, DateTimeOffset now)
+    private static RejuvenationPlan Undo(IReadOnlyList<Moment> moments, IReadOnlyDictionary<string, long> bytesNow, Policy policy, DateTimeOffset now)
     {
         var last = moments.LastOrDefault(moment => moment.Actions.Count > 0);
-        if (last is null || now - last.Taken > TimeSpan.FromDays(policy.UndoDays))
+        if (last is null || now - last.Taken > TimeSpan.FromDays(policy.Get(Settings.RejuvenateUndoDays)))
         {
             throw new NacreException(ErrorCatalogue.NotFound, last is null
                 ? "there is no rejuvenation that could be undone"
-                : $"the last rejuvenation is longer ago than the {policy.UndoDays} days for which one can be undone");
+                : $"the last rejuvenation is longer ago than the {policy.Get(Settings.RejuvenateUndoDays)} days for which one can be undone");
         }
 
         if (last.Order is not null)

@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using Nacre.Contracts;
 using Nacre.Player.Leases;
+using Nacre.Policies;
 using Nacre.Volumes;
 using Nacre.Volumes.Releases;
 
@@ -33,7 +34,7 @@ internal sealed class Delivery : ISegmentOrigin
     /// <param name="time">The clock.</param>
     public static Delivery Of(OpenedLease lease, Uri server, string? folder, TimeProvider time)
     {
-        var throttle = new Throttle((lease.Claims.Policy ?? LayerPolicy.Default).DownloadBytesPerSecond, time);
+        var throttle = new Throttle(lease.Policy.Get(Settings.UpdateBandwidthKbps) * 125, time);
         var origins = new List<ISegmentOrigin>();
         if (folder is not null)
         {

@@ -25,8 +25,8 @@ internal sealed record HostConditions(string PowerSupplies = "/sys/class/power_s
         }
     }
 
-    /// <summary>Whether the network is metered, or NetworkManager guesses that it is (NMMetered: 1 yes, 3 guessed yes).</summary>
-    public async Task<bool> IsMeteredAsync(CancellationToken cancellationToken)
+    /// <summary>Whether the network is metered, or NetworkManager guesses that it is (NMMetered: 1 yes, 3 guessed yes); null where it does not say.</summary>
+    public async Task<bool?> IsMeteredAsync(CancellationToken cancellationToken)
     {
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         limit.CancelAfter(Limit);
@@ -41,15 +41,20 @@ internal sealed record HostConditions(string PowerSupplies = "/sys/class/power_s
             _ = process.StandardError.ReadToEndAsync(limit.Token);
             var answer = await process.StandardOutput.ReadToEndAsync(limit.Token).ConfigureAwait(false);
             await process.WaitForExitAsync(limit.Token).ConfigureAwait(false);
-            return process.ExitCode == 0 && answer.Trim() is "u 1" or "u 3";
+            return process.ExitCode != 0 ? null : answer.Trim() switch
+            {
+                "u 1" or "u 3" => true,
+                "u 2" or "u 4" => false,
+                _ => null,
+            };
         }
         catch (Win32Exception)
         {
-            return false;
+            return null;
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
-            return false;
+            return null;
         }
     }
 

@@ -95,6 +95,9 @@ internal static class DeviceErrors
 
     public static Failure CodeUsed { get; } = new(ErrorCatalogue.EnrolmentCodeUsed, "this enrolment code has been used");
 
+    public static Failure TooMany(string user, int most) =>
+        new(ErrorCatalogue.TooManyDevices, string.Create(System.Globalization.CultureInfo.InvariantCulture, $"user '{user}' has {most} devices, which is all that the policy allows"));
+
     public static Failure KeyEnrolled { get; } = new(ErrorCatalogue.AlreadyEnrolled, "this device's key is enrolled already");
 
     public static Failure RequestInvalid(string detail) => new(ErrorCatalogue.RequestInvalid, detail);

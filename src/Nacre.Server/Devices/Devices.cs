@@ -65,7 +65,7 @@ internal static class DeviceEndpoints
                 (await enrolment.EnrolAsync(body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("EnrolDevice").WithSummary("Enrols a device with a one-time code. The same request again gets the same answer.")
             .Produces<EnrolledDevice>().Fails(
-                ErrorCatalogue.RequestInvalid, ErrorCatalogue.EnrolmentCodeWrong, ErrorCatalogue.EnrolmentCodeExpired, ErrorCatalogue.EnrolmentCodeUsed, ErrorCatalogue.AlreadyEnrolled, ErrorCatalogue.TrustMissing);
+                ErrorCatalogue.RequestInvalid, ErrorCatalogue.EnrolmentCodeWrong, ErrorCatalogue.EnrolmentCodeExpired, ErrorCatalogue.EnrolmentCodeUsed, ErrorCatalogue.AlreadyEnrolled, ErrorCatalogue.TooManyDevices, ErrorCatalogue.TrustMissing);
         groups.Administrator.MapGet("/devices", (Devices devices, CancellationToken cancellationToken) => devices.ListAsync(cancellationToken))
             .WithName("ListDevices").WithSummary("All devices.");
         groups.Administrator.MapPost("/devices/{id}/revoke", async (string id, Devices devices, CancellationToken cancellationToken) =>

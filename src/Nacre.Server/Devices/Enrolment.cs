@@ -3,6 +3,7 @@ using System.Text;
 using System.Text.Json;
 using Microsoft.EntityFrameworkCore;
 using Nacre.Contracts;
+using Nacre.Policies;
 
 namespace Nacre.Server;
 
@@ -28,7 +29,7 @@ internal sealed class EnrolmentCodeRow
 }
 
 internal sealed class Enrolment(
-    NacreDatabase database, AuditTrail audit, SecretBox secrets, LeaseSigner leaseSigner, ServerOptions options, TimeProvider time)
+    NacreDatabase database, AuditTrail audit, SecretBox secrets, LeaseSigner leaseSigner, Policies policies, ServerOptions options, TimeProvider time)
 {
     private const int WrongProofsThatBurn = 10;
     private const long DefaultLife = 24 * 3600, LongestLife = 30 * 24 * 3600;
@@ -120,6 +121,12 @@ internal sealed class Enrolment(
         if (await database.Devices.AnyAsync(device => device.KeyX == key.X && device.KeyY == key.Y, cancellationToken))
         {
             return DeviceErrors.KeyEnrolled;
+        }
+
+        var most = (await policies.ResolveAsync(row.User, null, null, cancellationToken)).Get(Settings.MaxDevicesPerUser);
+        if (await database.Devices.CountAsync(device => device.User == row.User && device.RevokedAt == null, cancellationToken) >= most)
+        {
+            return DeviceErrors.TooMany(row.User, most);
         }
 
         var answer = await AcceptAsync(row, code, untrusted, cancellationToken);

@@ -5,6 +5,7 @@ using System.Security.Claims;
 using System.Security.Cryptography;
 using Microsoft.EntityFrameworkCore;
 using Nacre.Contracts;
+using Nacre.Policies;
 
 namespace Nacre.Server;
 
@@ -49,7 +50,7 @@ internal sealed class BootPackRow
 /// Boot packs out of what devices recorded. A device may lie: what it says is bounded, and counts only where a second device says the same or the
 /// administrator trusts the device. The packs' bytes are copies of sealed chunks; nothing here can open them.
 /// </summary>
-internal sealed class BootSets(NacreDatabase database, Segments segments, ISegmentStore store, AuditTrail audit, TimeProvider time)
+internal sealed class BootSets(NacreDatabase database, Segments segments, ISegmentStore store, Policies policies, AuditTrail audit, TimeProvider time)
 {
     /// <summary>Recordings of a release: more than enough, as two starts read what a third one reads.</summary>
     private const int Most = 8;
@@ -79,7 +80,7 @@ internal sealed class BootSets(NacreDatabase database, Segments segments, ISegme
                 return LeaseErrors.NotEntitled;
             }
 
-            if (!livePc.LayerPolicy.RecordStarts)
+            if (!(await policies.ResolveAsync(device.User, livePc.Name, deviceId, cancellationToken)).Get(Settings.TelemetryRecordStarts))
             {
                 return new Failure(ErrorCatalogue.NotEntitled, "the policy of this LivePC says that starts are not recorded");
             }

@@ -4,6 +4,7 @@ using System.Text.Json;
 using Jose;
 using Microsoft.EntityFrameworkCore;
 using Nacre.Contracts;
+using Nacre.Policies;
 
 namespace Nacre.Server;
 
@@ -58,7 +59,7 @@ internal static class LeaseErrors
 }
 
 internal sealed class Leases(
-    NacreDatabase database, AuditTrail audit, Anchors anchors, Layers layers, Rollouts rollouts, Origins origins, SecretBox secrets, LeaseSigner signer, ServerOptions options,
+    NacreDatabase database, AuditTrail audit, Anchors anchors, Layers layers, Rollouts rollouts, Origins origins, SecretBox secrets, LeaseSigner signer, Policies policies,
     BootSets bootSets, TimeProvider time)
 {
     private const int LongestNonce = 64, MostKept = 64;
@@ -140,10 +141,11 @@ internal sealed class Leases(
             return failure;
         }
 
+        var policy = await policies.ResolveAsync(device.User, livePc.Name, device.Id, cancellationToken);
         var now = DateTimeOffset.FromUnixTimeSeconds(time.GetUtcNow().ToUnixTimeSeconds());
         var claims = new LeaseClaims(
-            device.Id, device.User, livePc.Name, livePc.Image, offered.Version, installed, now.ToUnixTimeSeconds(), (now + options.LeaseDuration).ToUnixTimeSeconds(),
-            untrusted.Nonce, known.Value, livePc.LayerPolicy, stacked.Value.Layers, stacked.Value.Kept, await origins.ListAsync(cancellationToken));
+            device.Id, device.User, livePc.Name, livePc.Image, offered.Version, installed, now.ToUnixTimeSeconds(), now.AddHours(policy.Get(Settings.LeaseHours)).ToUnixTimeSeconds(),
+            untrusted.Nonce, known.Value, policy.Decided.ToJson(), stacked.Value.Layers, stacked.Value.Kept, await origins.ListAsync(cancellationToken));
         var grant = await GrantAsync(device, claims, releases, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         return grant;

@@ -10,11 +10,6 @@ internal sealed class LivePcRow
     public required string Image { get; init; }
 
     public required string Channel { get; init; }
-
-    /// <summary>A <see cref="LayerPolicy"/> as JSON; null: the default's.</summary>
-    public string? Policy { get; set; }
-
-    public LayerPolicy LayerPolicy => Policy is null ? LayerPolicy.Default : LayerPolicy.Parse(System.Text.Encoding.UTF8.GetBytes(Policy));
 }
 
 internal sealed class EntitlementRow
@@ -77,31 +72,6 @@ internal sealed class LivePcs(NacreDatabase database, AuditTrail audit)
             .ConvertAll(row => new LivePc(row.Name, row.Image, row.Channel, [.. users[row.Name]]));
     }
 
-    public async Task<Result<LayerPolicy>> GetPolicyAsync(string untrustedName, CancellationToken cancellationToken) =>
-        await database.LivePcs.AsNoTracking().SingleOrDefaultAsync(row => row.Name == untrustedName, cancellationToken) is { } row
-            ? row.LayerPolicy
-            : LivePcErrors.NoLivePc;
-
-    /// <summary>Sets the policy. The next lease says it.</summary>
-    public async Task<Result<LayerPolicy>> PutPolicyAsync(string untrustedName, LayerPolicy policy, CancellationToken cancellationToken)
-    {
-        await using var transaction = await database.BeginWriteAsync(cancellationToken);
-        if (await database.LivePcs.SingleOrDefaultAsync(row => row.Name == untrustedName, cancellationToken) is not { } livePc)
-        {
-            return LivePcErrors.NoLivePc;
-        }
-
-        var json = System.Text.Json.JsonSerializer.Serialize(policy, ContractJson.Options);
-        if (livePc.Policy != json)
-        {
-            livePc.Policy = json;
-            await audit.AppendAsync(Roles.Administrator, "livepc.policy", livePc.Name, json, cancellationToken);
-            await transaction.CommitAsync(cancellationToken);
-        }
-
-        return policy;
-    }
-
     /// <summary>Gives or takes an entitlement. Doing it again changes nothing.</summary>
     public async Task<Result<Done>> EntitleAsync(string untrustedName, string untrustedUser, bool entitled, CancellationToken cancellationToken)
     {
@@ -157,14 +127,6 @@ internal static class LivePcEndpoints
                 (await layers.PutAsync(name, body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("PutLayers").WithSummary("Sets the application layers of a LivePC, lowest first. Devices take them with their next update.")
             .Produces<LivePcLayers>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound, ErrorCatalogue.ChannelEmpty, ErrorCatalogue.LayersIncompatible);
-        group.MapGet("/livepcs/{name}/policy", async (string name, LivePcs livePcs, CancellationToken cancellationToken) =>
-                (await livePcs.GetPolicyAsync(name, cancellationToken)).ToHttp(TypedResults.Ok))
-            .WithName("GetLayerPolicy").WithSummary("What is decided about a LivePC's layers.")
-            .Produces<LayerPolicy>().Fails(ErrorCatalogue.NotFound);
-        group.MapPut("/livepcs/{name}/policy", async (string name, LayerPolicy body, LivePcs livePcs, CancellationToken cancellationToken) =>
-                (await livePcs.PutPolicyAsync(name, body, cancellationToken)).ToHttp(TypedResults.Ok))
-            .WithName("PutLayerPolicy").WithSummary("Decides about a LivePC's layers; what is left out is the default's. Devices learn it with their next lease.")
-            .Produces<LayerPolicy>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound);
         group.MapPut("/livepcs/{name}/entitlements/{user}", async (string name, string user, LivePcs livePcs, CancellationToken cancellationToken) =>
                 (await livePcs.EntitleAsync(name, user, entitled: true, cancellationToken)).ToHttp(_ => TypedResults.NoContent()))
             .WithName("Entitle").WithSummary("Entitles a user to a LivePC.")

@@ -59,6 +59,14 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
 
     public DbSet<OrderRow> Orders => Set<OrderRow>();
 
+    public DbSet<GroupRow> Groups => Set<GroupRow>();
+
+    public DbSet<GroupMemberRow> GroupMembers => Set<GroupMemberRow>();
+
+    public DbSet<PolicyRow> Policies => Set<PolicyRow>();
+
+    public DbSet<PolicyAcknowledgementRow> PolicyAcknowledgements => Set<PolicyAcknowledgementRow>();
+
     public DbSet<AuditRow> Audit => Set<AuditRow>();
 
     /// <summary>Begins to write. SQLite lets one writer in at a time, from here to the commit: what is read inside does not change.</summary>
@@ -200,6 +208,20 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
             entity.Property(row => row.Depth).HasConversion<string>();
             entity.Property(row => row.State).HasConversion<string>();
             entity.HasIndex(row => new { row.DeviceId, row.LivePc });
+            entity.HasOne<DeviceRow>().WithMany().HasForeignKey(row => row.DeviceId).OnDelete(DeleteBehavior.Restrict);
+            entity.HasOne<LivePcRow>().WithMany().HasForeignKey(row => row.LivePc).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<GroupRow>().ToTable("Groups").HasKey(row => row.Name);
+        modelBuilder.Entity<GroupMemberRow>(entity =>
+        {
+            entity.ToTable("GroupMembers").HasKey(row => new { row.Group, row.User });
+            entity.HasOne<GroupRow>().WithMany().HasForeignKey(row => row.Group).OnDelete(DeleteBehavior.Cascade);
+            entity.HasOne<UserRow>().WithMany().HasForeignKey(row => row.User).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<PolicyRow>().ToTable("Policies").HasKey(row => row.Level);
+        modelBuilder.Entity<PolicyAcknowledgementRow>(entity =>
+        {
+            entity.ToTable("PolicyAcknowledgements").HasKey(row => new { row.DeviceId, row.LivePc });
             entity.HasOne<DeviceRow>().WithMany().HasForeignKey(row => row.DeviceId).OnDelete(DeleteBehavior.Restrict);
             entity.HasOne<LivePcRow>().WithMany().HasForeignKey(row => row.LivePc).OnDelete(DeleteBehavior.Restrict);
         });

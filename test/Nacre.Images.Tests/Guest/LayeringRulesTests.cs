@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using System.Text;
 using CsCheck;
-using Nacre.Contracts;
+using Nacre.Policies;
 using Nacre.Testing;
 using Xunit;
 
@@ -65,7 +65,7 @@ public sealed class LayeringRulesTests : IDisposable
     {
         Assert.Contains(reason, LayeringRules.Judge(line), StringComparison.Ordinal);
         Assert.Empty(LayeringRules.Parse([], [line]).Rules);
-        Assert.Equal(ErrorCatalogue.RequestInvalid, Assert.Throws<NacreException>(() => LayeringRules.Parse([line], [])).Kind);
+        Assert.Throws<PolicyException>(() => LayeringRules.Parse([line], []));
     }
 
     [Fact]

@@ -301,6 +301,34 @@ namespace Nacre.Server.Storage.Migrations
                     b.ToTable("Entitlements", (string)null);
                 });
 
+            modelBuilder.Entity("Nacre.Server.GroupMemberRow", b =>
+                {
+                    b.Property<string>("Group")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("User")
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("Group", "User");
+
+                    b.HasIndex("User");
+
+                    b.ToTable("GroupMembers", (string)null);
+                });
+
+            modelBuilder.Entity("Nacre.Server.GroupRow", b =>
+                {
+                    b.Property<string>("Name")
+                        .HasColumnType("TEXT");
+
+                    b.Property<int>("Position")
+                        .HasColumnType("INTEGER");
+
+                    b.HasKey("Name");
+
+                    b.ToTable("Groups", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.ImageRow", b =>
                 {
                     b.Property<string>("Name")
@@ -406,9 +434,6 @@ namespace Nacre.Server.Storage.Migrations
                         .IsRequired()
                         .HasColumnType("TEXT");
 
-                    b.Property<string>("Policy")
-                        .HasColumnType("TEXT");
-
                     b.HasKey("Name");
 
                     b.HasIndex("Image");
@@ -460,6 +485,50 @@ namespace Nacre.Server.Storage.Migrations
                     b.HasIndex("DeviceId", "LivePc");
 
                     b.ToTable("Orders", (string)null);
+                });
+
+            modelBuilder.Entity("Nacre.Server.PolicyAcknowledgementRow", b =>
+                {
+                    b.Property<string>("DeviceId")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("LivePc")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("At")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("FromNextStart")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Unenforceable")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Version")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("DeviceId", "LivePc");
+
+                    b.HasIndex("LivePc");
+
+                    b.ToTable("PolicyAcknowledgements", (string)null);
+                });
+
+            modelBuilder.Entity("Nacre.Server.PolicyRow", b =>
+                {
+                    b.Property<string>("Level")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Document")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("Level");
+
+                    b.ToTable("Policies", (string)null);
                 });
 
             modelBuilder.Entity("Nacre.Server.RecordingRow", b =>
@@ -816,6 +885,21 @@ namespace Nacre.Server.Storage.Migrations
                         .IsRequired();
                 });
 
+            modelBuilder.Entity("Nacre.Server.GroupMemberRow", b =>
+                {
+                    b.HasOne("Nacre.Server.GroupRow", null)
+                        .WithMany()
+                        .HasForeignKey("Group")
+                        .OnDelete(DeleteBehavior.Cascade)
+                        .IsRequired();
+
+                    b.HasOne("Nacre.Server.UserRow", null)
+                        .WithMany()
+                        .HasForeignKey("User")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+                });
+
             modelBuilder.Entity("Nacre.Server.LeaseRow", b =>
                 {
                     b.HasOne("Nacre.Server.DeviceRow", null)
@@ -859,6 +943,21 @@ namespace Nacre.Server.Storage.Migrations
                 });
 
             modelBuilder.Entity("Nacre.Server.OrderRow", b =>
+                {
+                    b.HasOne("Nacre.Server.DeviceRow", null)
+                        .WithMany()
+                        .HasForeignKey("DeviceId")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+
+                    b.HasOne("Nacre.Server.LivePcRow", null)
+                        .WithMany()
+                        .HasForeignKey("LivePc")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+                });
+
+            modelBuilder.Entity("Nacre.Server.PolicyAcknowledgementRow", b =>
                 {
                     b.HasOne("Nacre.Server.DeviceRow", null)
                         .WithMany()

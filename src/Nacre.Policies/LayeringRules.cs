@@ -2,7 +2,7 @@ using System.Collections.Immutable;
 using System.Text.Json.Serialization;
 using System.Text.RegularExpressions;
 
-namespace Nacre.Contracts;
+namespace Nacre.Policies;
 
 /// <summary>A layer as the layering rules name it.</summary>
 [JsonConverter(typeof(JsonStringEnumConverter<Layer>))]
@@ -58,7 +58,7 @@ public sealed partial class LayeringRules
     /// <summary>Reads the factory's rules and the administrator's, which follow them. A line of the administrator's that is no rule is left out, as the guest does.</summary>
     /// <param name="factory">Lines of the release's <c>/usr/share/nacre/layers</c>.</param>
     /// <param name="administrator">Lines of the policy.</param>
-    /// <exception cref="NacreException">RequestInvalid: a line of the factory's is no rule.</exception>
+    /// <exception cref="PolicyException">A line of the factory's is no rule.</exception>
     public static LayeringRules Parse(IEnumerable<string> factory, IEnumerable<string> administrator)
     {
         ArgumentNullException.ThrowIfNull(factory);
@@ -97,7 +97,7 @@ public sealed partial class LayeringRules
             {
                 if (isStrict)
                 {
-                    throw new NacreException(ErrorCatalogue.RequestInvalid, $"layering rule in line {number}: {wrong}");
+                    throw new PolicyException([$"layering rule in line {number}: {wrong}"]);
                 }
 
                 continue;

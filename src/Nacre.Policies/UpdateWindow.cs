@@ -1,29 +1,7 @@
 using System.Globalization;
-using System.Text.Json.Serialization;
 using System.Text.RegularExpressions;
 
-namespace Nacre.Contracts;
-
-/// <summary>What a device does by itself with corporate layers that are on offer.</summary>
-[JsonConverter(typeof(JsonStringEnumConverter<UpdateMode>))]
-public enum UpdateMode
-{
-    /// <summary>Nothing: <c>nacre livepc update</c> takes them.</summary>
-    [JsonStringEnumMemberName("manual")]
-    Manual,
-
-    /// <summary>It downloads them; <c>nacre livepc update</c> takes them.</summary>
-    [JsonStringEnumMemberName("download")]
-    Download,
-
-    /// <summary>It downloads them, and they start at the next start.</summary>
-    [JsonStringEnumMemberName("next-start")]
-    NextStart,
-
-    /// <summary>The same, and where that has not come some days later, it warns the user and starts again.</summary>
-    [JsonStringEnumMemberName("deadline")]
-    Deadline,
-}
+namespace Nacre.Policies;
 
 /// <summary>A part of the week, in the device's own time: <c>[DAY[-DAY]] HH:MM-HH:MM</c>, such as <c>mon-fri 18:00-06:00</c>. One that goes past midnight belongs to the day on which it begins.</summary>
 public sealed partial record UpdateWindow

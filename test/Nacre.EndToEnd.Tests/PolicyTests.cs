@@ -1,0 +1,72 @@
+using System.Diagnostics;
+using System.Text.Json;
+using Nacre.Contracts;
+using Xunit;
+
+namespace Nacre.EndToEnd.Tests;
+
+/// <summary>What an administrator decides has its effect in a real LivePC, while it runs where it can, and comes back acknowledged.</summary>
+public sealed class PolicyTests
+{
+    [Fact]
+    public async Task A_policy_that_is_tightened_holds_in_a_running_LivePC_and_in_its_guest_from_the_next_start_on()
+    {
+        await using var organisation = await Organisation.CreateAsync();
+        var (administrator, device) = (organisation.Administrator, organisation.Device);
+        await organisation.OfferAsync(await GoldenImages.MinimalAsync(1));
+        await organisation.EnrolAsync();
+        await administrator.RunAsync("policy", "set", "organisation", "policyRefreshInterval=1", "lease.hours=48");
+        await device.RunAsync("livepc", "start", "office");
+        var before = await StatusAsync(device);
+        Assert.InRange(before.GetProperty("leaseEnds").GetDateTimeOffset() - TimeProvider.System.GetUtcNow(), TimeSpan.FromHours(47.5), TimeSpan.FromHours(48));
+        var (processors, memory) = await MachineAsync(organisation);
+        Assert.Equal(Math.Clamp(Environment.ProcessorCount, 1, 4), processors);
+        await administrator.FailAsync(ErrorCatalogue.PolicyInvalid, "policy", "set", "livepc:office", "vm.autoFitCpu=0", "lease.hour=3");
+
+        // While it runs: what the user may put back, and the lease's length; what the machine is made of waits.
+        await administrator.RunAsync("policy", "set", "livepc:office", "rejuvenate.userAllowed=none", "vm.autoFitCpu=1", "vm.autoFitMemory=5", "layer.app=off");
+        await administrator.RunAsync("policy", "set", "organisation", "lease.hours=24");
+        var asked = await WaitAsync(async () => await StatusAsync(device), status => status.GetProperty("policyFromNextStart").GetArrayLength() == 3);
+        Assert.Equal(["layer.app", "vm.autoFitCpu", "vm.autoFitMemory"], asked.GetProperty("policyFromNextStart").EnumerateArray().Select(name => name.GetString()!));
+        Assert.InRange(asked.GetProperty("leaseEnds").GetDateTimeOffset() - TimeProvider.System.GetUtcNow(), TimeSpan.FromHours(23.5), TimeSpan.FromHours(24));
+        await device.FailAsync(ErrorCatalogue.Forbidden, "livepc", "rejuvenate", "office", "--depth", "settings", "--yes");
+        var enforced = JsonDocument.Parse((await administrator.RunAsync("policy", "status", "--json")).Output).RootElement[0];
+        Assert.Equal((true, asked.GetProperty("policyVersion").GetString(), 3), (enforced.GetProperty("isCurrent").GetBoolean(), enforced.GetProperty("version").GetString(), enforced.GetProperty("fromNextStart").GetArrayLength()));
+        Assert.Equal((processors, memory), await MachineAsync(organisation));
+
+        // From the next start on, as the guest sees it.
+        await device.RunAsync("livepc", "stop", "office");
+        await device.RunAsync("livepc", "start", "office");
+        var (fewer, less) = await MachineAsync(organisation);
+        Assert.Equal(1, fewer);
+        Assert.True(less < memory || memory < 1100, $"{less} MiB, {memory} MiB before");
+        Assert.Equal("discard", (await organisation.InGuestAsync("modprobe -q qemu_fw_cfg; cat /sys/firmware/qemu_fw_cfg/by_name/opt/nacre/applications/raw")).Trim());
+        var explained = await administrator.RunAsync("policy", "explain", "--livepc", "office", "--device", enforced.GetProperty("device").GetString()!);
+        Assert.Matches(@"(?m)^vm\.autoFitCpu +1 +livepc:office$", explained.Output);
+        Assert.Matches(@"(?m)^lease\.hours +24 +organisation$", explained.Output);
+        Assert.Matches(@"(?m)^snapshot\.keep +30 +factory$", explained.Output);
+        Assert.Contains("rejuvenate.userAllowed", (await administrator.RunAsync("policy", "diff", "organisation", "livepc:office")).Output, StringComparison.Ordinal);
+    }
+
+    private static async Task<JsonElement> StatusAsync(Shell device) => JsonDocument.Parse((await device.RunAsync("livepc", "status", "office", "--json")).Output).RootElement;
+
+    private static async Task<(int Processors, int MiB)> MachineAsync(Organisation organisation)
+    {
+        var words = (await organisation.InGuestAsync("nproc; awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo")).Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
+        return (int.Parse(words[0], System.Globalization.CultureInfo.InvariantCulture), int.Parse(words[1], System.Globalization.CultureInfo.InvariantCulture));
+    }
+
+    private static async Task<T> WaitAsync<T>(Func<Task<T>> ask, Func<T, bool> isEnough)
+    {
+        for (var limit = Stopwatch.StartNew(); ; await Task.Delay(1000, TestContext.Current.CancellationToken))
+        {
+            var answer = await ask();
+            if (isEnough(answer))
+            {
+                return answer;
+            }
+
+            Assert.True(limit.Elapsed < TimeSpan.FromMinutes(4), "what was waited for did not come");
+        }
+    }
+}
