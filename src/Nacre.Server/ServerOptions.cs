@@ -87,6 +87,7 @@ public sealed record PostgresOptions
         var parsed = Parse()!;
         parsed.ApplicationName ??= "nacre";
         parsed.IncludeErrorDetail = false; // would put values of rows into messages
+        parsed.Multiplexing = false; // locks belong to a connection
         return NpgsqlDataSource.Create(parsed);
     }
 

@@ -160,8 +160,8 @@ public class HostingTests
     {
         using var sqlite = new NacreDatabaseDesign().CreateDbContext([]);
         using var postgres = new PostgresDatabaseDesign().CreateDbContext([]);
-        Assert.False(sqlite.Database.HasPendingModelChanges(), "dotnet ef migrations add NAME --context NacreDatabase: docs/operations.md");
-        Assert.False(postgres.Database.HasPendingModelChanges(), "dotnet ef migrations add NAME --context PostgresDatabase: docs/operations.md");
+        Assert.False(sqlite.Database.HasPendingModelChanges(), "dotnet ef migrations add NAME --context NacreDatabase: see docs/operations.md");
+        Assert.False(postgres.Database.HasPendingModelChanges(), "dotnet ef migrations add NAME --context PostgresDatabase: see docs/operations.md");
     }
 
     [Fact]

@@ -145,13 +145,17 @@ internal static class AuditCommands
             {
                 Terminal.Note($"{exception.Message}; asking again");
             }
+            catch (OperationCanceledException) when (follow)
+            {
+                return wrong;
+            }
 
             if (!follow || wrong is not null)
             {
                 return wrong;
             }
 
-            await Task.Delay(Pause, cancellationToken);
+            await Task.Delay(Pause, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
     }
 

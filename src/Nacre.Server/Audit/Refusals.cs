@@ -37,13 +37,15 @@ internal sealed class Refusals(IServiceScopeFactory scopes, TimeProvider time, I
             return;
         }
 
+        // A device whose token was refused is named, and a stranger all the same: an old token may be in other hands.
         var caller = context.RequestServices.GetRequiredService<Caller>();
-        if (!Take(caller.Source, caller.Actor is not null))
+        var isInsider = context.User.Identity?.IsAuthenticated == true;
+        if (!Take(caller.Source, isInsider))
         {
             return;
         }
 
-        var isSignIn = context.User.Identity?.IsAuthenticated != true && endpoint.Metadata.GetMetadata<IAuthorizeData>() is not null;
+        var isSignIn = !isInsider && endpoint.Metadata.GetMetadata<IAuthorizeData>() is not null;
         var result = failure.Kind.HttpStatus >= StatusCodes.Status500InternalServerError ? AuditResult.Failed : AuditResult.Refused;
         try
         {
@@ -70,7 +72,28 @@ internal sealed class Refusals(IServiceScopeFactory scopes, TimeProvider time, I
             ended.Clear();
         }
 
-        foreach (var hour in over.Where(hour => hour.LeftOut.Count > 0))
+        while (over.Count > 0)
+        {
+            try
+            {
+                await WriteLeftOutAsync(over[0], cancellationToken);
+                over.RemoveAt(0);
+            }
+            catch
+            {
+                lock (gate)
+                {
+                    ended.AddRange(over); // for the next time
+                }
+
+                throw;
+            }
+        }
+    }
+
+    private async Task WriteLeftOutAsync(Hour hour, CancellationToken cancellationToken)
+    {
+        if (hour.LeftOut.Count > 0)
         {
             var named = hour.LeftOut.OrderByDescending(one => one.Value).ThenBy(one => one.Key, StringComparer.Ordinal).Take(MostNamed).Select(one => string.Create(CultureInfo.InvariantCulture, $"{one.Key} {one.Value}"));
             await WriteAsync(
