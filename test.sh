@@ -20,7 +20,7 @@ done
 cd "$root"
 export TESTINGPLATFORM_TELEMETRY_OPTOUT=1 CI=${CI:-true}
 need_sdk
-need_packages qemu-system-x86 qemu-utils mmdebstrap erofs-utils uidmap libnbd-bin python3-libnbd nbdkit fio zstd busybox-static e2fsprogs sqlite3 swtpm tpm2-tools ovmf fdisk mtools dosfstools systemd-boot-efi binutils clamav
+need_packages qemu-system-x86 qemu-utils mmdebstrap erofs-utils uidmap libnbd-bin python3-libnbd nbdkit fio zstd busybox-static e2fsprogs sqlite3 swtpm tpm2-tools ovmf fdisk mtools dosfstools systemd-boot-efi binutils clamav postgresql
 
 say "== restore and build (Release)"
 dotnet restore Nacre.slnx --locked-mode -v quiet || die "the locked restore failed" "a package changed without its lock file: dotnet restore, then commit packages.lock.json"
@@ -33,17 +33,21 @@ passed=0 failed=0 skipped=0 status=0
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 # Pure tests first, guests last: the first failure is found at the least cost.
-for project in Volumes Nbd Images Server Player Cli EndToEnd; do
+for run in Volumes Nbd Images Server Server:postgresql Player Cli EndToEnd; do
+  project=${run%%:*}
   [[ "$project" == *"$only"* ]] || continue
   program="artifacts/bin/Nacre.$project.Tests/release/Nacre.$project.Tests"
   [ -x "$program" ] || { say "no test program $program"; failed=$((failed + 1)); status=1; continue; }
-  say "== Nacre.$project.Tests"
+  say "== Nacre.$project.Tests${run#"$project"}"
   filter=(-trait- lane=long)
   [ -z "$long" ] || filter=()
+  # The server's tests once more, on the other database; those that are always on it, and those that use none, were run.
+  database=
+  [ "$run" = "$project" ] || { database=${run#*:}; filter+=(-class- '*PostgresTests' -class- '*JwsTests' -class- '*SegmentStoreTests'); }
   parallel=()
   # An emulated guest keeps about one core busy.
   [ "$project" != EndToEnd ] || parallel=(-parallelMode collections -maxThreads 2 -showLiveOutput)
-  timeout --kill-after=30s 3600 "$program" -noColor -noLogo -longRunning 60 "${filter[@]}" "${parallel[@]}" 2>&1 | tee "$log"
+  NACRE_TEST_DATABASE=$database timeout --kill-after=30s 3600 "$program" -noColor -noLogo -longRunning 60 "${filter[@]}" "${parallel[@]}" 2>&1 | tee "$log"
   code=${PIPESTATUS[0]}
   summary=$(grep -oE 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+, Skipped: [0-9]+, Not Run: [0-9]+' "$log" | tail -n 1)
   if [ -z "$summary" ]; then

@@ -15,6 +15,7 @@ var root = new RootCommand("Nacre: a company's desktop in an encrypted container
     StoreCommands.Create(),
     ReplicaCommands.Create(),
     TrustCommands.Create(),
+    AuditCommands.Create(),
     DeviceCommands.Create(),
     LivePcCommands.Create(),
     ExplainCommand.Create(),

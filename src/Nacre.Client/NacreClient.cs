@@ -236,9 +236,12 @@ public sealed partial class NacreClient : IDisposable
     public Task RemoveEntitlementAsync(string livePc, string user, CancellationToken cancellationToken = default) =>
         transport.SendAsync(HttpMethod.Delete, $"v1/livepcs/{Escape(livePc)}/entitlements/{Escape(user)}", cancellationToken);
 
-    /// <summary>A page of the audit log, after the line with this number.</summary>
-    public Task<AuditLog> GetAuditAsync(long after = 0, int limit = 1000, CancellationToken cancellationToken = default) =>
-        transport.GetAsync<AuditLog>(string.Create(CultureInfo.InvariantCulture, $"v1/audit?after={after}&limit={limit}"), cancellationToken);
+    /// <summary>A page of the audit log, after the line with this number; of one actor, of one action, since a time, where that is said.</summary>
+    public Task<AuditLog> GetAuditAsync(
+        long after = 0, int limit = 1000, string? actor = null, string? action = null, DateTimeOffset? since = null, CancellationToken cancellationToken = default) =>
+        transport.GetAsync<AuditLog>(
+            string.Create(CultureInfo.InvariantCulture, $"v1/audit?after={after}&limit={limit}") + (actor is null ? "" : $"&actor={Escape(actor)}") + (action is null ? "" : $"&action={Escape(action)}")
+            + (since is { } time ? $"&since={Escape(time.ToString("O", CultureInfo.InvariantCulture))}" : ""), cancellationToken);
 
     /// <summary>The LivePCs that this device's user is entitled to.</summary>
     public Task<IReadOnlyList<EntitledLivePc>> ListEntitledLivePcsAsync(CancellationToken cancellationToken = default) =>

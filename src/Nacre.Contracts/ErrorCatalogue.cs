@@ -172,10 +172,16 @@ public static class ErrorCatalogue
     public static readonly ErrorKind SnapshotName = new("E_SNAPSHOT_NAME", 409, ExitCode.State, "'nacre volume stat' lists the snapshots");
 
     // Running
+    /// <summary>The audit log was changed or cut, or is not the one whose head was noted.</summary>
+    public static readonly ErrorKind AuditNotAuthentic = new("E_AUDIT_NOT_AUTHENTIC", 409, ExitCode.NotAuthentic, "compare it with an export or a head that was kept elsewhere, and find out who could write to the database or the file");
     /// <summary>The server does not answer.</summary>
     public static readonly ErrorKind ServerUnreachable = new("E_SERVER_UNREACHABLE", 503, ExitCode.Unreachable, "check the network and the server's address, then try again");
     /// <summary>The server failed inside.</summary>
     public static readonly ErrorKind ServerFailed = new("E_SERVER_FAILED", 500, ExitCode.Failure, "the server's log has the reason under the trace id above");
+    /// <summary>The server's database does not answer.</summary>
+    public static readonly ErrorKind DatabaseUnreachable = new("E_DATABASE_UNREACHABLE", 503, ExitCode.Unreachable, "try again once PostgreSQL runs and the server's network reaches it; a server that runs goes on by itself then");
+    /// <summary>The server's database lets the server not in, or not do what it must.</summary>
+    public static readonly ErrorKind DatabaseRefused = new("E_DATABASE_REFUSED", 503, ExitCode.Denied, "check the connection string: user, password, database, certificate; the user must own the database (docs/operations.md)");
     /// <summary>The LivePC runs already.</summary>
     public static readonly ErrorKind AlreadyRunning = new("E_ALREADY_RUNNING", 409, ExitCode.State, "'nacre livepc console' shows it, 'nacre livepc stop' ends it");
     /// <summary>The LivePC does not run.</summary>

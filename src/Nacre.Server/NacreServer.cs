@@ -5,9 +5,11 @@ using Microsoft.AspNetCore.Authentication;
 using Microsoft.AspNetCore.DataProtection;
 using Microsoft.AspNetCore.DataProtection.AuthenticatedEncryption;
 using Microsoft.AspNetCore.DataProtection.AuthenticatedEncryption.ConfigurationModel;
+using Microsoft.AspNetCore.HttpOverrides;
 using Microsoft.Data.Sqlite;
 using Microsoft.EntityFrameworkCore;
 using Nacre.Contracts;
+using Npgsql;
 
 namespace Nacre.Server;
 
@@ -50,7 +52,7 @@ public static class NacreServer
     {
         ArgumentNullException.ThrowIfNull(options);
         options.Check();
-        var directory = new DataDirectory(options.DataDirectory);
+        var directory = new DataDirectory(options.DataDirectory, options.KeyDirectory);
 
         // Empty: no configuration files, no environment variables. What runs is what the options say.
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ApplicationName = "Nacre.Server", ContentRootPath = directory.Path });
@@ -66,6 +68,19 @@ public static class NacreServer
         customise?.Invoke(builder);
 
         var app = builder.Build();
+        if (options.TrustedProxies.Count > 0)
+        {
+            var forwarded = new ForwardedHeadersOptions { ForwardedHeaders = ForwardedHeaders.XForwardedFor, ForwardLimit = null };
+            forwarded.KnownProxies.Clear();
+            forwarded.KnownIPNetworks.Clear();
+            foreach (var network in options.TrustedProxies)
+            {
+                forwarded.KnownIPNetworks.Add(network);
+            }
+
+            app.UseForwardedHeaders(forwarded);
+        }
+
         app.UseMiddleware<FailureMiddleware>();
         app.UseRouting();
         app.UseAuthentication();
@@ -96,14 +111,25 @@ public static class NacreServer
             .AddPolicy(Roles.Administrator, policy => policy.RequireRole(Roles.Administrator))
             .AddPolicy(Roles.Device, policy => policy.RequireRole(Roles.Device))
             .AddPolicy(Roles.Replica, policy => policy.RequireRole(Roles.Replica));
-        services.AddDbContext<NacreDatabase>(database => database.UseSqlite(ConnectionString(directory)));
-        services.AddSingleton<SecretBox>().AddSingleton<LeaseSigner>().AddSingleton<AdministratorToken>().AddSingleton<ReplicaToken>();
+        if (options.Postgres is null)
+        {
+            services.AddDbContext<NacreDatabase>(database => database.UseSqlite(ConnectionString(directory)));
+        }
+        else
+        {
+            services.AddSingleton(_ => options.Postgres.Open());
+            services.AddDbContext<NacreDatabase, PostgresDatabase>((provider, database) =>
+                database.UseNpgsql(provider.GetRequiredService<NpgsqlDataSource>().CreateConnection(), contextOwnsConnection: true));
+        }
+
+        services.AddSingleton<SecretBox>().AddSingleton<LeaseSigner>().AddSingleton<AdministratorToken>();
         services.AddSingleton<ISegmentStore>(options.S3 is null ? new FolderSegmentStore(directory) : new S3SegmentStore(options.S3, directory));
         services.AddHttpContextAccessor();
+        services.AddSingleton<Refusals>();
         services.AddScoped<Caller>().AddScoped<AuditTrail>().AddScoped<Administrators>().AddScoped<Approvals>().AddScoped<Users>().AddScoped<UserGroups>().AddScoped<Policies>().AddScoped<Devices>().AddScoped<DeviceAuthenticator>().AddScoped<Enrolment>()
             .AddScoped<SigningKey>().AddScoped<TrustFiles>().AddScoped<Segments>().AddScoped<Images>().AddScoped<LivePcs>().AddScoped<Layers>().AddScoped<Rollouts>().AddScoped<Reports>().AddScoped<Anchors>()
-            .AddScoped<Leases>().AddScoped<Orders>().AddScoped<StoreKeeper>().AddScoped<Origins>().AddScoped<BootSets>();
-        services.AddHostedService<Startup>().AddHostedService<CodeSweeper>().AddHostedService<StoreSweeper>();
+            .AddScoped<Leases>().AddScoped<Orders>().AddScoped<StoreKeeper>().AddScoped<Origins>().AddScoped<BootSets>().AddScoped<ReplicaToken>();
+        services.AddHostedService<Startup>().AddHostedService<CodeSweeper>().AddHostedService<StoreSweeper>().AddHostedService<RefusalSweeper>();
     }
 
     private static void Map(WebApplication app, ServerOptions options)
@@ -148,10 +174,10 @@ public static class NacreServer
                 new NacreException(ErrorCatalogue.AddressInUse, $"can't listen on {options.Listen}: another program does", exception),
             SocketException => new NacreException(ErrorCatalogue.AddressInUse, $"can't listen on {options.Listen}: {exception.Message}", exception),
             IOException full when Problems.IsDiskFull(full) => new NacreException(ErrorCatalogue.NoSpace, $"the disk of {place} is full", exception),
-            SqliteException { SqliteErrorCode: 13 } => new NacreException(ErrorCatalogue.NoSpace, $"the disk of {place} is full", exception),
+            _ when DatabaseProblems.Find(exception) is { } failure => new NacreException(failure.Kind, $"can't use {options.Postgres?.ToString() ?? $"the database in {place}"}: {failure.Detail}", exception),
             SqliteException => new NacreException(ErrorCatalogue.FileAccess, $"can't use the database in {place}: {exception.Message}", exception),
             System.Security.Cryptography.CryptographicException =>
-                new NacreException(ErrorCatalogue.FileAccess, $"the folder 'keys' in {place} does not belong to the database beside it", exception),
+                new NacreException(ErrorCatalogue.FileAccess, $"the key ring in '{app.Services.GetRequiredService<DataDirectory>().Keys}' does not belong to the database", exception),
             IOException or UnauthorizedAccessException => new NacreException(ErrorCatalogue.FileAccess, $"can't use {place}: {exception.Message}", exception),
             _ => null,
         };

@@ -1,11 +1,12 @@
 using Nacre.Contracts;
+using Npgsql;
 
 namespace Nacre.Server;
 
 /// <summary>How a server runs. Immutable; checked once, at start.</summary>
 public sealed record ServerOptions
 {
-    /// <summary>The folder of all state: database, segments, keys, the administrator's token. Made where it is missing.</summary>
+    /// <summary>The folder of all state that is not elsewhere: database, segments, keys, the administrator's token. Made where it is missing; each server has its own.</summary>
     public required string DataDirectory { get; init; }
 
     /// <summary>Where to listen, plain HTTP: TLS ends at the proxy in front. Only this computer by default; port 0 takes a free one.</summary>
@@ -20,6 +21,15 @@ public sealed record ServerOptions
     /// <summary>How long a segment stays that no release refers to, from when a publisher last sent it, was told that it is there, or its last release went. A day: longer
     /// than a publication takes.</summary>
     public TimeSpan SegmentGrace { get; init; } = TimeSpan.FromDays(1);
+
+    /// <summary>The database of PostgreSQL's that keeps the state; null: SQLite in the data directory.</summary>
+    public PostgresOptions? Postgres { get; init; }
+
+    /// <summary>The folder of the key ring, which all servers of one database share; null: <c>keys</c> in the data directory.</summary>
+    public string? KeyDirectory { get; init; }
+
+    /// <summary>Proxies whose <c>X-Forwarded-For</c> says where a request comes from; anybody else's says nothing.</summary>
+    public IReadOnlyList<System.Net.IPNetwork> TrustedProxies { get; init; } = [];
 
     /// <summary>The bucket that keeps the segments; null: the data directory does.</summary>
     public S3Options? S3 { get; init; }
@@ -46,10 +56,51 @@ public sealed record ServerOptions
             throw new NacreException(ErrorCatalogue.UsageInvalid, "the grace period of segments must last between a minute and a year");
         }
 
+        Postgres?.Check();
         S3?.Check();
         if (MaxSegmentBytes is < 1 or > 1L << 30)
         {
             throw new NacreException(ErrorCatalogue.UsageInvalid, "the largest segment must be between 1 byte and 1 GiB");
+        }
+    }
+}
+
+/// <summary>A database of PostgreSQL's.</summary>
+public sealed record PostgresOptions
+{
+    /// <summary>Where and who, in Npgsql's words: <c>Host=db.example;Database=nacre;Username=nacre;Password=…;SSL Mode=VerifyFull</c>.</summary>
+    public required string ConnectionString { get; init; }
+
+    /// <summary>Without what proves who.</summary>
+    public override string ToString() => Parse() is { } parsed ? $"PostgreSQL, '{parsed.Database}' at {parsed.Host}" : "PostgreSQL";
+
+    internal NpgsqlDataSource Open()
+    {
+        var parsed = Parse()!;
+        parsed.ApplicationName ??= "nacre";
+        parsed.IncludeErrorDetail = false; // would put values of rows into messages
+        parsed.Multiplexing = false; // locks belong to a connection
+        return NpgsqlDataSource.Create(parsed);
+    }
+
+    internal void Check()
+    {
+        if (Parse() is not { Host.Length: > 0, Database.Length: > 0 })
+        {
+            // Its words are not repeated: a password may be among them.
+            throw new NacreException(ErrorCatalogue.UsageInvalid, "the connection string of PostgreSQL must look like Host=db.example;Database=nacre;Username=nacre, with the password in a file or in NACRE_POSTGRES");
+        }
+    }
+
+    private NpgsqlConnectionStringBuilder? Parse()
+    {
+        try
+        {
+            return new NpgsqlConnectionStringBuilder(ConnectionString);
+        }
+        catch (Exception exception) when (exception is ArgumentException or FormatException or KeyNotFoundException)
+        {
+            return null;
         }
     }
 }

@@ -128,7 +128,7 @@ public sealed class AnchorTests : IAsyncLifetime
         await FailsAsync(ErrorCatalogue.NotEntitled, stranger.StateAnchorsAsync("none", new StateAnchors("n", [State(Data(1))])));
         await world.Admin.RevokeDeviceAsync(device.DeviceId);
         await FailsAsync(ErrorCatalogue.DeviceRevoked, client.StateAnchorsAsync("desk", new StateAnchors("n", [State(Data(1))])));
-        Assert.Equal(0L, Sql.Scalar(world, "SELECT COUNT(*) FROM Anchors"));
+        Assert.Equal(0L, await world.SqlAsync("SELECT COUNT(*) FROM \"Anchors\""));
     }
 
     [Fact]
@@ -159,12 +159,12 @@ public sealed class AnchorTests : IAsyncLifetime
 
         await FailsAsync(ErrorCatalogue.RequestInvalid, client.StateAnchorsAsync("desk", new StateAnchors("", [])));
         await FailsAsync(ErrorCatalogue.RequestInvalid, client.TakeLeaseAsync("desk", new TakeLease(null, new string('n', 65))));
-        Assert.Equal(0L, Sql.Scalar(world, "SELECT COUNT(*) FROM Anchors"));
+        Assert.Equal(0L, await world.SqlAsync("SELECT COUNT(*) FROM \"Anchors\""));
 
         // The limit counts what is kept already.
         await StateAsync([.. Enumerable.Range(0, 16).Select(i => State(Data(1) with { Layer = $"layer-{i}" }))]);
         await FailsAsync(ErrorCatalogue.RequestInvalid, client.StateAnchorsAsync("desk", new StateAnchors("n", [State(Data(1))])));
-        Assert.Equal(16L, Sql.Scalar(world, "SELECT COUNT(*) FROM Anchors"));
+        Assert.Equal(16L, await world.SqlAsync("SELECT COUNT(*) FROM \"Anchors\""));
     }
 
     private static LayerAnchor Data(long position) => new("data", Volume, 1, position);

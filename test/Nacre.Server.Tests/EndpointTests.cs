@@ -50,7 +50,7 @@ public class EndpointTests
         await using var world = await StartAsync();
         var (device, key, _) = await world.EnrolAsync();
         var replica = (await world.Admin.CreateReplicaTokenAsync()).Token;
-        var before = (await world.Admin.GetAuditAsync()).Entries.Count;
+        var before = (await world.Admin.GetAuditAsync()).Entries.Count(entry => entry.Result == AuditResult.Done);
         var guarded = Endpoints(world).Where(one => !Public.Contains($"{one.Method} {one.Pattern}")).ToList();
         Assert.NotEmpty(guarded);
         foreach (var (method, pattern, _) in guarded)
@@ -70,7 +70,7 @@ public class EndpointTests
             }
         }
 
-        Assert.Equal(before, (await world.Admin.GetAuditAsync()).Entries.Count);
+        Assert.Equal(before, (await world.Admin.GetAuditAsync()).Entries.Count(entry => entry.Result == AuditResult.Done));
     }
 
     [Fact]

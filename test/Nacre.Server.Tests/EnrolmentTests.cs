@@ -112,7 +112,7 @@ public class EnrolmentTests
         world.Time.Advance(TimeSpan.FromSeconds(60));
         await FailsAsync(ErrorCatalogue.EnrolmentCodeExpired, world.Nobody.EnrolAsync(code, "laptop", key));
         await FailsAsync(ErrorCatalogue.EnrolmentCodeExpired, world.Nobody.EnrolAsync(code, "laptop", key));
-        Assert.Equal(0L, Sql.Scalar(world, "SELECT COUNT(*) FROM EnrolmentCodes WHERE Secret IS NOT NULL"));
+        Assert.Equal(0L, await world.SqlAsync("SELECT COUNT(*) FROM \"EnrolmentCodes\" WHERE \"Secret\" IS NOT NULL"));
     }
 
     [Fact]
@@ -127,7 +127,7 @@ public class EnrolmentTests
         Assert.Equal(HttpStatusCode.OK, response.StatusCode);
         Assert.Equal(first, await response.Content.ReadAsStringAsync());
         Assert.Single(await world.Admin.ListDevicesAsync());
-        Assert.Equal(0L, Sql.Scalar(world, "SELECT COUNT(*) FROM EnrolmentCodes WHERE Secret IS NOT NULL"));
+        Assert.Equal(0L, await world.SqlAsync("SELECT COUNT(*) FROM \"EnrolmentCodes\" WHERE \"Secret\" IS NOT NULL"));
     }
 
     [Fact]

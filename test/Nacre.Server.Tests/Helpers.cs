@@ -1,7 +1,6 @@
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
-using Microsoft.Data.Sqlite;
 using Microsoft.Extensions.DependencyInjection;
 
 namespace Nacre.Server.Tests;
@@ -27,19 +26,4 @@ internal sealed class HostilePeer : IAsyncDisposable
     }
 
     public ValueTask DisposeAsync() => app.DisposeAsync();
-}
-
-/// <summary>Looks at the server's database from outside.</summary>
-internal static class Sql
-{
-    public static object? Scalar(World world, string sql)
-    {
-        using var connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = Path.Combine(world.Data, "nacre.db"), Pooling = false }.ToString());
-        connection.Open();
-        using var command = connection.CreateCommand();
-#pragma warning disable CA2100 // the test's own text
-        command.CommandText = sql;
-#pragma warning restore CA2100
-        return command.ExecuteScalar();
-    }
 }

@@ -167,7 +167,7 @@ public class LayerTests
         Assert.Equal((200, "number 202", "number 3"), (kept.Count, kept[0].Report.Reason, kept[^1].Report.Reason));
     }
 
-    private static LayerContents Contents(
+    internal static LayerContents Contents(
         IReadOnlyList<LayerPackage>? packages = null, IReadOnlyList<LayerAccount>? accounts = null, IReadOnlyList<LayerFile>? files = null, IReadOnlyList<CoveredPath>? covers = null) =>
         new(packages ?? [], accounts ?? [], files ?? [], covers ?? []);
 
@@ -179,7 +179,7 @@ public class LayerTests
             Kind = ImageKind.Application, Digest = new string('d', 64), BuiltOn = builtOn ?? SystemDigest, Contents = LayerContents.DigestOf(contents.ToJson()),
         };
 
-    private static async Task<byte[]> PublishLayerAsync(World world, string image, int version, LayerContents contents, string? builtOn = null)
+    internal static async Task<byte[]> PublishLayerAsync(World world, string image, int version, LayerContents contents, string? builtOn = null)
     {
         var key = RandomNumberGenerator.GetBytes(32);
         var manifest = await ManifestAsync(world, image, version, contents, builtOn);

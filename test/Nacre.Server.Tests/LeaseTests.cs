@@ -79,7 +79,7 @@ public class LeaseTests
         var there = await FailsAsync(ErrorCatalogue.NotEntitled, client.TakeLeaseAsync("desk", new TakeLease(null)));
         var missing = await FailsAsync(ErrorCatalogue.NotEntitled, client.TakeLeaseAsync("none", new TakeLease(null)));
         Assert.Equal(there.Message, missing.Message);
-        Assert.Equal(0L, Sql.Scalar(world, "SELECT COUNT(*) FROM Shares"));
+        Assert.Equal(0L, await world.SqlAsync("SELECT COUNT(*) FROM \"Shares\""));
         await world.Admin.EntitleAsync("desk", "bob");
         await client.TakeLeaseAsync("desk", new TakeLease(null));
         await world.Admin.RemoveEntitlementAsync("desk", "bob");

@@ -225,7 +225,7 @@ public class SegmentTests
         var exception = await FailsAsync(ErrorCatalogue.NoSpace, world.Admin.UploadSegmentAsync(name, new byte[10]));
         Assert.Contains("full", exception.Message, StringComparison.Ordinal);
         await FailsAsync(ErrorCatalogue.NotFound, world.Nobody.DownloadSegmentAsync(name));
-        Assert.Equal(0L, Sql.Scalar(world, "SELECT COUNT(*) FROM Segments"));
+        Assert.Equal(0L, await world.SqlAsync("SELECT COUNT(*) FROM \"Segments\""));
     }
 
     [Fact]

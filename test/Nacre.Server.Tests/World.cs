@@ -4,6 +4,7 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.Data.Sqlite;
 using Microsoft.Extensions.Logging;
 using Nacre.Client;
 using Nacre.Contracts;
@@ -13,14 +14,27 @@ using Xunit;
 
 namespace Nacre.Server.Tests;
 
-/// <summary>A real server on a free loopback port with its own data directory, clock and log.</summary>
+/// <summary>A real server on a free loopback port with its own data directory, database, clock and log. The database is SQLite, or a real PostgreSQL where
+/// <c>NACRE_TEST_DATABASE</c> says <c>postgresql</c> or the test asks for it.</summary>
 internal sealed class World : IAsyncDisposable
 {
     private readonly TemporaryDirectory directory = new();
     private readonly Action<WebApplicationBuilder>? customise;
     private WebApplication? app;
+    private string? database;
+    private World? first;
 
     private World(Action<WebApplicationBuilder>? customise) => this.customise = customise;
+
+    public static bool PrefersPostgres { get; } = Environment.GetEnvironmentVariable("NACRE_TEST_DATABASE") switch
+    {
+        null or "" or "sqlite" => false,
+        "postgresql" => true,
+        var other => throw new InvalidOperationException($"NACRE_TEST_DATABASE must be sqlite or postgresql, not '{other}'"),
+    };
+
+    /// <summary>Where its database is; null: in the data directory.</summary>
+    public PostgresCluster? Cluster { get; private init; }
 
     public SettableTime Time { get; } = new();
 
@@ -42,13 +56,40 @@ internal sealed class World : IAsyncDisposable
 
     public ECDsa Publisher { get; } = ECDsa.Create(ECCurve.NamedCurves.nistP256);
 
-    public ServerOptions Options => new() { DataDirectory = Data, Listen = "http://127.0.0.1:0", OrganisationName = "Müller & Co", MaxSegmentBytes = 1024 * 1024 };
+    public ServerOptions Options => new() { DataDirectory = Data, Listen = "http://127.0.0.1:0", OrganisationName = "Müller & Co", MaxSegmentBytes = 1024 * 1024, Postgres = Cluster?.Options(database!), KeyDirectory = first is null ? null : Path.Combine(first.Data, "keys") };
 
-    public static async Task<World> StartAsync(Action<WebApplicationBuilder>? customise = null)
+    public static async Task<World> StartAsync(Action<WebApplicationBuilder>? customise = null, PostgresCluster? cluster = null)
     {
-        var world = new World(customise);
+        cluster ??= PrefersPostgres ? await PostgresCluster.GetAsync() : null;
+        var world = new World(customise) { Cluster = cluster };
+        world.database = cluster is null ? null : await cluster.CreateDatabaseAsync();
         await world.StartAgainAsync();
         return world;
+    }
+
+    /// <summary>A second server on the database of a first one, with a data directory of its own and the first one's key ring. Dispose it before the first.</summary>
+    public static async Task<World> StartBesideAsync(World first)
+    {
+        var world = new World(customise: null) { Cluster = first.Cluster, database = first.database, first = first };
+        await world.StartAgainAsync();
+        return world;
+    }
+
+    /// <summary>Looks into the database from outside. Names are in quotation marks, which both databases know.</summary>
+    public async Task<object?> SqlAsync(string sql)
+    {
+        if (Cluster is not null)
+        {
+            return await Cluster.ExecuteAsync(database!, sql);
+        }
+
+        await using var connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = Path.Combine(Data, "nacre.db"), Pooling = false }.ToString());
+        await connection.OpenAsync();
+        await using var command = connection.CreateCommand();
+#pragma warning disable CA2100 // the test's own text
+        command.CommandText = sql;
+#pragma warning restore CA2100
+        return await command.ExecuteScalarAsync();
     }
 
     public async Task StartAgainAsync()
@@ -65,7 +106,7 @@ internal sealed class World : IAsyncDisposable
             customise?.Invoke(builder);
         });
         await NacreServer.StartAsync(app);
-        Token = (await File.ReadAllTextAsync(Path.Combine(Data, "admin-token"))).Trim();
+        Token = first?.Token ?? (await File.ReadAllTextAsync(Path.Combine(Data, "admin-token"))).Trim();
         Http = new HttpClient { BaseAddress = Url };
         Admin = new NacreClient(Url, Credential.Administrator(Token), Time);
         Nobody = new NacreClient(Url);
@@ -189,6 +230,11 @@ internal sealed class World : IAsyncDisposable
         {
             await app.StopAsync();
             await app.DisposeAsync();
+        }
+
+        if (Cluster is not null && first is null)
+        {
+            await Cluster.DropDatabaseAsync(database!);
         }
 
         Http.Dispose();

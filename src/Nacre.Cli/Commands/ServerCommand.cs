@@ -1,4 +1,6 @@
 using System.CommandLine;
+using System.Net;
+using System.Net.Sockets;
 using Microsoft.Extensions.Hosting;
 using Nacre.Contracts;
 using Nacre.Server;
@@ -15,9 +17,13 @@ internal static class ServerCommand
         var data = new Option<string>("--data") { Description = "Folder of the database, the segments and the keys", DefaultValueFactory = _ => "nacre-server" };
         var organisation = new Option<string>("--organisation") { Description = "The organisation's name, for people", DefaultValueFactory = _ => defaults.OrganisationName };
         var grace = new Option<double>("--segment-grace-hours") { Description = "How long a segment stays that no release refers to: longer than a publication takes", DefaultValueFactory = _ => defaults.SegmentGrace.TotalHours };
+        var postgres = new Option<string?>("--postgres") { Description = "Keep the state in this database of PostgreSQL's instead of in DATA: Host=db.example;Database=nacre;Username=nacre (with a password: --postgres-file, or NACRE_POSTGRES in the environment)" };
+        var postgresFile = new Option<string?>("--postgres-file") { Description = "A file with that text" };
+        var keys = new Option<string?>("--keys") { Description = "Folder of the key ring (default: keys in DATA); servers of one database share it" };
+        var proxies = new Option<string[]>("--trusted-proxy") { Description = "A proxy, or a network of proxies, whose X-Forwarded-For is believed: 10.0.0.1 or 10.0.0.0/24; may be given several times" };
         var bucket = new Option<string?>("--s3") { Description = "Keep the segments in this bucket: https://s3.example.com/BUCKET, with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment" };
         var region = new Option<string>("--s3-region") { Description = "The bucket's region", DefaultValueFactory = _ => "us-east-1" };
-        var command = new Command("server", "Run the server until Ctrl-C") { listen, data, organisation, grace, bucket, region };
+        var command = new Command("server", "Run the server until Ctrl-C") { listen, data, organisation, grace, postgres, postgresFile, keys, proxies, bucket, region };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var options = new ServerOptions
@@ -26,6 +32,9 @@ internal static class ServerCommand
                 DataDirectory = Path.GetFullPath(parsed.GetValue(data)!),
                 OrganisationName = parsed.GetValue(organisation)!,
                 SegmentGrace = TimeSpan.FromHours(parsed.GetValue(grace)),
+                Postgres = await ReadPostgresAsync(parsed.GetValue(postgres), parsed.GetValue(postgresFile), cancellationToken),
+                KeyDirectory = parsed.GetValue(keys),
+                TrustedProxies = [.. (parsed.GetValue(proxies) ?? []).Select(ReadNetwork)],
                 S3 = parsed.GetValue(bucket) is not { } url ? null : new S3Options
                 {
                     Bucket = Uri.TryCreate(url, UriKind.Absolute, out var place) ? place : throw new NacreException(ErrorCatalogue.UsageInvalid, $"'{url}' is not the address of a bucket"),
@@ -38,9 +47,34 @@ internal static class ServerCommand
             await NacreServer.StartAsync(server, cancellationToken);
             var address = server.Urls.First();
             Terminal.Note($"serving {address} (Ctrl-C ends)");
-            Terminal.Note($"administrators log in once with: nacre login {address} --token-file {Path.Combine(options.DataDirectory, "admin-token")}");
+            if (Path.Combine(options.DataDirectory, "admin-token") is var token && File.Exists(token))
+            {
+                Terminal.Note($"administrators log in once with: nacre login {address} --token-file {token}");
+            }
+
             await server.WaitForShutdownAsync(cancellationToken);
         });
         return command;
     }
+
+    private static async Task<PostgresOptions?> ReadPostgresAsync(string? text, string? file, CancellationToken cancellationToken)
+    {
+        if (text is not null && file is not null)
+        {
+            throw new NacreException(ErrorCatalogue.UsageInvalid, "--postgres and --postgres-file say the same: give one of them");
+        }
+
+        if (text?.Contains("password", StringComparison.OrdinalIgnoreCase) == true || text?.Contains("pwd", StringComparison.OrdinalIgnoreCase) == true)
+        {
+            throw new NacreException(ErrorCatalogue.UsageInvalid, "everybody on this computer can read a command line, and so a password in it: put the connection string into a file (--postgres-file) or into NACRE_POSTGRES");
+        }
+
+        var connection = text ?? (file is null ? Environment.GetEnvironmentVariable("NACRE_POSTGRES") : await File.ReadAllTextAsync(file, cancellationToken));
+        return string.IsNullOrWhiteSpace(connection) && text is null && file is null ? null : new PostgresOptions { ConnectionString = connection!.Trim() };
+    }
+
+    private static IPNetwork ReadNetwork(string untrusted) =>
+        IPNetwork.TryParse(untrusted, out var network) ? network
+        : IPAddress.TryParse(untrusted, out var address) ? new IPNetwork(address, address.AddressFamily == AddressFamily.InterNetwork ? 32 : 128)
+        : throw new NacreException(ErrorCatalogue.UsageInvalid, $"'{untrusted}' is neither an address, such as 10.0.0.1, nor a network, such as 10.0.0.0/24");
 }

@@ -1,7 +1,4 @@
-using System.Buffers.Binary;
 using System.Globalization;
-using System.Security.Cryptography;
-using System.Text;
 using Microsoft.EntityFrameworkCore;
 using Nacre.Contracts;
 
@@ -12,50 +9,40 @@ internal sealed class AuditRow
 {
     public required long Sequence { get; init; }
 
+    /// <summary>How <see cref="Hash"/> is made: <see cref="AuditChain"/>.</summary>
+    public required int Format { get; init; }
+
     public required DateTimeOffset At { get; init; }
 
     public required string Actor { get; init; }
+
+    public required string? Source { get; init; }
 
     public required string Action { get; init; }
 
     public required string Subject { get; init; }
 
+    public required AuditResult? Result { get; init; }
+
     public required string Detail { get; init; }
 
-    public required byte[] Hash { get; init; }
+    public required byte[] Hash { get; set; }
 
-    /// <summary>SHA-256 over the line before's hash and the fields, each with its length, so that no two lines hash the same bytes.</summary>
-    public byte[] Expected(byte[] previous)
-    {
-        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        hash.AppendData("nacre-audit-1"u8);
-        hash.AppendData(previous);
-        Span<byte> number = stackalloc byte[8];
-        foreach (var value in (ReadOnlySpan<long>)[Sequence, At.ToUnixTimeMilliseconds()])
-        {
-            BinaryPrimitives.WriteInt64BigEndian(number, value);
-            hash.AppendData(number);
-        }
-
-        foreach (var text in (ReadOnlySpan<string>)[Actor, Action, Subject, Detail])
-        {
-            var bytes = Encoding.UTF8.GetBytes(text);
-            BinaryPrimitives.WriteInt64BigEndian(number, bytes.Length);
-            hash.AppendData(number);
-            hash.AppendData(bytes);
-        }
-
-        return hash.GetHashAndReset();
-    }
+    public AuditEntry ToContract() => new(Format, Sequence, At, Actor, Source, Action, Subject, Result, Detail, Text.Hex(Hash));
 }
+
+/// <summary>Which lines of the audit log are asked for; null: whatever there is.</summary>
+internal sealed record AuditQuery(long? After, int? Limit, string? Actor, string? Action, DateTimeOffset? Since);
 
 /// <summary>Writes down who did what, in the same transaction as the deed, and shows it.</summary>
 internal sealed class AuditTrail(NacreDatabase database, Caller caller, TimeProvider time)
 {
     public const int LargestPage = 1000;
-    private static readonly byte[] Genesis = new byte[32];
 
-    public async Task AppendAsync(string actor, string action, string subject, string detail, CancellationToken cancellationToken)
+    public Task AppendAsync(string actor, string action, string subject, string detail, CancellationToken cancellationToken) =>
+        AppendAsync(actor, action, subject, detail, AuditResult.Done, cancellationToken);
+
+    public async Task AppendAsync(string actor, string action, string subject, string detail, AuditResult result, CancellationToken cancellationToken)
     {
         if (database.Database.CurrentTransaction is null)
         {
@@ -63,70 +50,75 @@ internal sealed class AuditTrail(NacreDatabase database, Caller caller, TimeProv
         }
 
         var last = await database.Audit.AsNoTracking().OrderByDescending(row => row.Sequence).FirstOrDefaultAsync(cancellationToken);
-        var row = Next(last, time.Now(), actor == Roles.Administrator && !caller.IsFirst ? $"{actor}:{caller.Name}" : actor, action, subject, detail);
+        var row = new AuditRow
+        {
+            Sequence = (last?.Sequence ?? 0) + 1,
+            Format = AuditChain.NewestFormat,
+            At = time.Now(),
+            Actor = actor == Roles.Administrator && !caller.IsFirst ? $"{actor}:{caller.Name}" : actor,
+            Source = caller.Source,
+            Action = action,
+            Subject = subject,
+            Result = result,
+            Detail = detail,
+            Hash = [],
+        };
+        row.Hash = AuditChain.HashOf(row.ToContract(), last?.Hash ?? new byte[32])!;
         database.Audit.Add(row);
         await database.SaveChangesAsync(cancellationToken);
     }
 
-    public async Task<Result<AuditLog>> ReadAsync(long after, int limit, CancellationToken cancellationToken)
+    /// <summary>A page. Each line is compared with the hash of the one before it, so a page costs what it shows, however long the log is.</summary>
+    public async Task<Result<AuditLog>> ReadAsync(AuditQuery untrusted, CancellationToken cancellationToken)
     {
+        var (after, limit) = (untrusted.After ?? 0, untrusted.Limit ?? LargestPage);
         if (after < 0 || limit is < 1 or > LargestPage)
         {
             return new Failure(ErrorCatalogue.RequestInvalid, string.Create(CultureInfo.InvariantCulture, $"'after' must not be negative, 'limit' must be 1 to {LargestPage}"));
         }
 
-        var entries = new List<AuditEntry>();
-        var previous = Genesis;
-        var expected = 1L;
-        long? wrong = null;
-        await foreach (var row in database.Audit.AsNoTracking().OrderBy(row => row.Sequence).AsAsyncEnumerable().WithCancellation(cancellationToken))
+        var rows = database.Audit.AsNoTracking().Where(row => row.Sequence > after);
+        if (untrusted.Actor is { } actor)
         {
-            if (wrong is null && (row.Sequence != expected || !row.Hash.AsSpan().SequenceEqual(row.Expected(previous))))
-            {
-                wrong = expected;
-            }
+            rows = rows.Where(row => row.Actor == actor);
+        }
 
-            previous = row.Hash;
-            expected = row.Sequence + 1;
-            if (row.Sequence > after && entries.Count < limit)
+        if (untrusted.Action is { } action)
+        {
+            rows = rows.Where(row => row.Action == action);
+        }
+
+        if (untrusted.Since is { } since)
+        {
+            rows = rows.Where(row => row.At >= since);
+        }
+
+        var page = await rows.OrderBy(row => row.Sequence).Take(limit)
+            .Select(row => new { Row = row, Before = database.Audit.Where(before => before.Sequence == row.Sequence - 1).Select(before => before.Hash).FirstOrDefault() }).ToListAsync(cancellationToken);
+        var entries = page.ConvertAll(line => line.Row.ToContract());
+        long? wrong = null;
+        for (var i = 0; i < page.Count && wrong is null; i++)
+        {
+            var (entry, before) = (entries[i], entries[i].Sequence == 1 ? new byte[32] : page[i].Before);
+            if (before is null)
             {
-                entries.Add(new AuditEntry(row.Sequence, row.At, row.Actor, row.Action, row.Subject, row.Detail, Text.Hex(row.Hash)));
+                wrong = entry.Sequence - 1;
+            }
+            else if (AuditChain.HashOf(entry, before) is not { } hash || Text.Hex(hash) != entry.Hash)
+            {
+                wrong = entry.Sequence;
             }
         }
 
         return new AuditLog(wrong is null, wrong, entries);
-    }
-
-    private static AuditRow Next(AuditRow? last, DateTimeOffset at, string actor, string action, string subject, string detail)
-    {
-        var unsigned = new AuditRow
-        {
-            Sequence = (last?.Sequence ?? 0) + 1,
-            At = at,
-            Actor = actor,
-            Action = action,
-            Subject = subject,
-            Detail = detail,
-            Hash = [],
-        };
-        return new AuditRow
-        {
-            Sequence = unsigned.Sequence,
-            At = at,
-            Actor = actor,
-            Action = action,
-            Subject = subject,
-            Detail = detail,
-            Hash = unsigned.Expected(last?.Hash ?? Genesis),
-        };
     }
 }
 
 internal static class AuditEndpoints
 {
     public static void Map(Groups groups) => groups.Administrator
-        .MapGet("/audit", async (AuditTrail trail, long? after, int? limit, CancellationToken cancellationToken) =>
-            (await trail.ReadAsync(after ?? 0, limit ?? AuditTrail.LargestPage, cancellationToken)).ToHttp(TypedResults.Ok))
-        .WithName("GetAudit").WithSummary("Who did what, oldest first, and whether the chain of hashes holds.")
+        .MapGet("/audit", async ([AsParameters] AuditQuery query, AuditTrail trail, CancellationToken cancellationToken) =>
+            (await trail.ReadAsync(query, cancellationToken)).ToHttp(TypedResults.Ok))
+        .WithName("GetAudit").WithSummary("Who did what, oldest first, and whether each line follows from the one before it.")
         .Produces<AuditLog>().Fails(ErrorCatalogue.RequestInvalid);
 }

@@ -5,7 +5,7 @@ using Nacre.Contracts;
 namespace Nacre.Server;
 
 /// <summary>Checks a device's signed token against this very request.</summary>
-internal sealed class DeviceAuthenticator(NacreDatabase database, TimeProvider time)
+internal sealed class DeviceAuthenticator(NacreDatabase database, Caller caller, TimeProvider time)
 {
     /// <summary>Devices send small bodies; a larger one is not read into memory for the digest.</summary>
     private const int LargestBody = 64 * 1024;
@@ -28,6 +28,7 @@ internal sealed class DeviceAuthenticator(NacreDatabase database, TimeProvider t
             return DeviceErrors.TokenInvalid; // an unknown device and a wrong signature look the same
         }
 
+        caller.SignedBy = device.Id;
         if (device.RevokedAt is not null)
         {
             return DeviceErrors.Revoked;

@@ -185,7 +185,7 @@ internal sealed class Enrolment(
             row.Secret = null;
         }
 
-        await audit.AppendAsync("code:" + row.Id, burned ? "enrolment-code.burn" : "enrolment-code.wrong-proof", row.Id, "for " + row.User, cancellationToken);
+        await audit.AppendAsync("code:" + row.Id, burned ? "enrolment-code.burn" : "enrolment-code.wrong-proof", row.Id, "for " + row.User, AuditResult.Refused, cancellationToken);
     }
 
     private static bool IsWellFormed(EnrolDevice untrusted, out string reason)

@@ -1,8 +1,6 @@
 using System.Diagnostics;
 using System.Net.Mime;
 using System.Text.Json;
-using Microsoft.Data.Sqlite;
-using Microsoft.EntityFrameworkCore;
 using Nacre.Contracts;
 
 namespace Nacre.Server;
@@ -28,6 +26,7 @@ internal static class Problems
 
     public static async Task WriteAsync(HttpContext context, Failure failure, int? status = null)
     {
+        await context.RequestServices.GetRequiredService<Refusals>().NoteAsync(context, failure);
         var response = context.Response;
         response.StatusCode = status ?? failure.Kind.HttpStatus;
         response.ContentType = ContentType;
@@ -48,9 +47,8 @@ internal static class Problems
         NacreException known => new Failure(known.Kind, known.Message),
         BadHttpRequestException { StatusCode: StatusCodes.Status413PayloadTooLarge } => new Failure(ErrorCatalogue.TooLarge, "the body is larger than this request may have"),
         BadHttpRequestException bad => new Failure(ErrorCatalogue.RequestInvalid, Describe(bad)),
-        DbUpdateException { InnerException: SqliteException inner } => From(inner),
-        SqliteException { SqliteErrorCode: 13 } => DiskFull,
         IOException full when IsDiskFull(full) => DiskFull,
+        _ when DatabaseProblems.Find(exception) is { } failure => failure,
         _ => new Failure(ErrorCatalogue.Internal, "the server failed; its log has the reason under the trace id"),
     };
 
@@ -105,6 +103,10 @@ internal sealed class FailureMiddleware(RequestDelegate next, ILogger<FailureMid
             else if (failure.Kind == ErrorCatalogue.NoSpace)
             {
                 logger.DiskFull(Problems.TraceId(context));
+            }
+            else if (failure.Kind == ErrorCatalogue.DatabaseUnreachable || failure.Kind == ErrorCatalogue.DatabaseRefused)
+            {
+                logger.DatabaseAway(failure.Detail, Problems.TraceId(context));
             }
 
             if (context.Response.HasStarted)

@@ -1,11 +1,10 @@
 using Microsoft.Data.Sqlite;
-using Microsoft.EntityFrameworkCore;
 using Nacre.Contracts;
 
 namespace Nacre.Server;
 
 /// <summary>Before the first request: one server per data directory, the database at its newest version, keys and token made.</summary>
-internal sealed class Startup(IServiceProvider services, DataDirectory directory, ILogger<Startup> logger) : IHostedLifecycleService, IDisposable
+internal sealed class Startup(IServiceProvider services, ServerOptions options, DataDirectory directory, ILogger<Startup> logger) : IHostedLifecycleService, IDisposable
 {
     private FileStream? claim;
 
@@ -15,15 +14,15 @@ internal sealed class Startup(IServiceProvider services, DataDirectory directory
         await services.GetRequiredService<ISegmentStore>().PrepareAsync(cancellationToken);
         await using var scope = services.CreateAsyncScope();
         var database = scope.ServiceProvider.GetRequiredService<NacreDatabase>();
-        await database.Database.MigrateAsync(cancellationToken);
-        await database.Database.ExecuteSqlRawAsync("PRAGMA journal_mode = WAL", cancellationToken);
+        await database.PrepareAsync(cancellationToken);
         var audit = scope.ServiceProvider.GetRequiredService<AuditTrail>();
         await services.GetRequiredService<AdministratorToken>().EnsureAsync(database, audit, cancellationToken);
-        await services.GetRequiredService<ReplicaToken>().LoadAsync(database, cancellationToken);
         await scope.ServiceProvider.GetRequiredService<StoreKeeper>().NoteUsesAsync(cancellationToken);
+
+        // The first use of the key ring, under the writers' lock: of several servers at their first start one makes the key, and the others read it.
         await services.GetRequiredService<LeaseSigner>().EnsureAsync(database, cancellationToken);
         await scope.ServiceProvider.GetRequiredService<Enrolment>().ForgetExpiredAsync(cancellationToken);
-        logger.Ready(directory.Path);
+        logger.Ready(directory.Path, options.Postgres?.ToString() ?? directory.Database);
         if (File.Exists(directory.AdministratorToken))
         {
             logger.TokenFile(directory.AdministratorToken);

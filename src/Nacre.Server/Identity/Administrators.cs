@@ -22,6 +22,16 @@ internal sealed class Caller(IHttpContextAccessor accessor)
     /// <summary>The administrator's name: <c>administrator</c> is the first one.</summary>
     public string Name => accessor.HttpContext?.User.FindFirstValue(ClaimTypes.NameIdentifier) ?? Roles.Administrator;
 
+    /// <summary>The address that it comes from, as the server sees it or a proxy that is trusted says; null: nobody asked, the server does it by itself.</summary>
+    public string? Source => accessor.HttpContext?.Connection.RemoteIpAddress is { } address ? (address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address).ToString() : null;
+
+    /// <summary>The device whose key signed the request's token, whether or not it is let in.</summary>
+    public string? SignedBy { get; set; }
+
+    /// <summary>Who it is, in the words of the audit log; null: nobody that is known.</summary>
+    public string? Actor => accessor.HttpContext?.User is not { Identity.IsAuthenticated: true } user ? (SignedBy is null ? null : $"device:{SignedBy}")
+        : user.IsInRole(Roles.Device) ? $"device:{Name}" : user.IsInRole(Roles.Administrator) ? Roles.Administrator : Roles.Replica;
+
     /// <summary>Whether it is the first administrator, who names the others and sets what releases must have.</summary>
     public bool IsFirst => Name == Roles.Administrator;
 }

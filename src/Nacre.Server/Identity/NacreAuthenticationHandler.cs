@@ -44,7 +44,7 @@ internal sealed class NacreAuthenticationHandler(
         var name = administrator.Matches(untrustedToken) ? Roles.Administrator : await Administrators.FindAsync(database, untrustedToken, Context.RequestAborted);
         return name is not null
             ? Succeed(name, Roles.Administrator)
-            : replica.Matches(untrustedToken)
+            : await replica.MatchesAsync(untrustedToken, Context.RequestAborted)
             ? Succeed(Roles.Replica, Roles.Replica)
             : Fail(new Failure(ErrorCatalogue.Unauthenticated, "the token is not an administrator's"));
     }

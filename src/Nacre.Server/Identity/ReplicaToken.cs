@@ -5,21 +5,17 @@ using Microsoft.EntityFrameworkCore;
 namespace Nacre.Server;
 
 /// <summary>The token of the organisation's replicas: it lets them learn which segments there are, and nothing else. The database knows its hash.</summary>
-internal sealed class ReplicaToken
+internal sealed class ReplicaToken(NacreDatabase database, AuditTrail audit)
 {
     private const string Setting = "replica-token-sha256";
-    private byte[]? expected;
 
-    public async Task LoadAsync(NacreDatabase database, CancellationToken cancellationToken)
-    {
-        var setting = await database.Settings.AsNoTracking().SingleOrDefaultAsync(row => row.Name == Setting, cancellationToken);
-        expected = setting is null ? null : Convert.FromHexString(setting.Value);
-    }
-
-    public bool Matches(string untrustedToken) => expected is { } hash && CryptographicOperations.FixedTimeEquals(Hash(untrustedToken), hash);
+    /// <summary>Asks the database each time: another server may have made a new one.</summary>
+    public async Task<bool> MatchesAsync(string untrustedToken, CancellationToken cancellationToken) =>
+        await database.Settings.AsNoTracking().SingleOrDefaultAsync(row => row.Name == Setting, cancellationToken) is { } setting
+        && CryptographicOperations.FixedTimeEquals(Hash(untrustedToken), Convert.FromHexString(setting.Value));
 
     /// <summary>Makes a new one; the one before is void.</summary>
-    public async Task<string> RenewAsync(NacreDatabase database, AuditTrail audit, CancellationToken cancellationToken)
+    public async Task<string> RenewAsync(CancellationToken cancellationToken)
     {
         var token = Text.Url(RandomNumberGenerator.GetBytes(32));
         var hash = Hash(token);
@@ -36,7 +32,6 @@ internal sealed class ReplicaToken
 
         await audit.AppendAsync(Roles.Administrator, "replica.token", "replica-token", "", cancellationToken);
         await transaction.CommitAsync(cancellationToken);
-        expected = hash;
         return token;
     }
 

@@ -92,11 +92,18 @@ internal sealed class Segments(NacreDatabase database, ISegmentStore store, Serv
     /// <summary>Notes that a publisher needs these segments: those that are there stay for the grace period. To be done before they are looked for.</summary>
     public async Task NeedAsync(IEnumerable<string> names, CancellationToken cancellationToken)
     {
+        // As a writer: what is removed meanwhile is decided on what is noted here.
+        await using var transaction = database.Database.CurrentTransaction is null ? await database.BeginWriteAsync(cancellationToken) : null;
         var now = time.Now();
         foreach (var chunk in names.Chunk(500))
         {
             await database.Segments.Where(row => chunk.Contains(row.Name))
                 .ExecuteUpdateAsync(update => update.SetProperty(row => row.NeededAt, now), cancellationToken);
+        }
+
+        if (transaction is not null)
+        {
+            await transaction.CommitAsync(cancellationToken);
         }
     }
 

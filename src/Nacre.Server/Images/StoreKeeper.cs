@@ -276,8 +276,7 @@ internal static class StoreEndpoints
                 (await keeper.CheckAsync(part, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("CheckStore").WithSummary("Reads the segments whose names begin with the two hexadecimal digits of this number (0 to 255), and compares them with their hashes.")
             .Produces<StoreCheck>().Fails(ErrorCatalogue.RequestInvalid);
-        group.MapPost("/replica-token", async (ReplicaToken token, NacreDatabase database, AuditTrail audit, CancellationToken cancellationToken) =>
-                new CreatedReplicaToken(await token.RenewAsync(database, audit, cancellationToken)))
+        group.MapPost("/replica-token", async (ReplicaToken token, CancellationToken cancellationToken) => new CreatedReplicaToken(await token.RenewAsync(cancellationToken)))
             .WithName("CreateReplicaToken").WithSummary("Makes the token with which replicas learn which segments to mirror; an earlier one is void.");
         groups.Replica.MapGet("/releases", async (NacreDatabase database, CancellationToken cancellationToken) => await PlanAsync(database, cancellationToken))
             .WithName("GetReplicaPlan").WithSummary("All releases with the names, lengths and hashes of their segments.");

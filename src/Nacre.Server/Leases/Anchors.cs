@@ -79,7 +79,7 @@ internal sealed class Anchors(NacreDatabase database, AuditTrail audit)
         {
             await audit.AppendAsync(
                 "device:" + row.DeviceId, accepted ? "anchor.replace" : "anchor.refuse", row.LivePc,
-                $"layer {row.Layer}: {anchor} {(accepted ? "accepted in place of" : "stated, but known is")} {known}", cancellationToken);
+                $"layer {row.Layer}: {anchor} {(accepted ? "accepted in place of" : "stated, but known is")} {known}", accepted ? AuditResult.Done : AuditResult.Refused, cancellationToken);
         }
 
         if (grown || accepted)

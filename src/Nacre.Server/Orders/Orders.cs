@@ -152,7 +152,7 @@ internal sealed class Orders(NacreDatabase database, AuditTrail audit, LeaseSign
             if (orders.Find(order => order.Id == receipt.Id) is { State: OrderState.Waiting or OrderState.Withdrawn } order)
             {
                 (order.State, order.EndedAt, order.Detail) = (receipt.Succeeded ? OrderState.Done : OrderState.Failed, receipt.At.ToUniversalTime(), receipt.Detail);
-                await audit.AppendAsync("device:" + deviceId, receipt.Succeeded ? "order.done" : "order.fail", order.Id, $"{Words(order)}: {receipt.Detail}", cancellationToken);
+                await audit.AppendAsync("device:" + deviceId, receipt.Succeeded ? "order.done" : "order.fail", order.Id, $"{Words(order)}: {receipt.Detail}", receipt.Succeeded ? AuditResult.Done : AuditResult.Failed, cancellationToken);
             }
         }
 

@@ -218,7 +218,7 @@ internal sealed class Rollouts(NacreDatabase database, Approvals approvals, Audi
 
         // Who failed with it is not asked to try again, until the administrator resumes; who has it keeps it.
         var start = await database.Starts.AsNoTracking().Where(row => row.DeviceId == deviceId && row.Image == image && row.Version == rollout.Version)
-            .OrderByDescending(row => row.FailedAt).FirstOrDefaultAsync(cancellationToken);
+            .OrderByDescending(row => row.FailedAt != null).ThenByDescending(row => row.FailedAt).FirstOrDefaultAsync(cancellationToken); // where nothing sorts, databases differ
         var hasFailed = start?.FailedAt >= rollout.CountedFrom && !(start.HealthyAt > start.FailedAt);
         var has = start?.HealthyAt is not null && !hasFailed;
         var isInShare = rollout.State == RolloutState.Running && !hasFailed && PlaceOf(rollout, deviceId) < rollout.Steps[rollout.Step] * 100;

@@ -7,9 +7,13 @@ internal sealed class DataDirectory
 {
     private const UnixFileMode OwnerOnly = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
 
-    public DataDirectory(string path)
+    /// <param name="path">The folder.</param>
+    /// <param name="keys">The folder of the key ring; null: <c>keys</c> in it.</param>
+    /// <exception cref="NacreException">NoSpace, FileAccess: it can't be made.</exception>
+    public DataDirectory(string path, string? keys = null)
     {
         Path = System.IO.Path.GetFullPath(path);
+        Keys = keys is null ? System.IO.Path.Combine(Path, "keys") : System.IO.Path.GetFullPath(keys);
         try
         {
             Make(Path);
@@ -32,7 +36,7 @@ internal sealed class DataDirectory
 
     public string Database => System.IO.Path.Combine(Path, "nacre.db");
 
-    public string Keys => System.IO.Path.Combine(Path, "keys");
+    public string Keys { get; }
 
     public string Segments => System.IO.Path.Combine(Path, "segments");
 

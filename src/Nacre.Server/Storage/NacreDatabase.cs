@@ -2,12 +2,23 @@ using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Design;
 using Microsoft.EntityFrameworkCore.Storage;
 using Microsoft.EntityFrameworkCore.Storage.ValueConversion;
+using Nacre.Contracts;
 
 namespace Nacre.Server;
 
-/// <summary>The server's state, except for the segments' bytes.</summary>
-internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : DbContext(options)
+/// <summary>The server's state, except for the segments' bytes: in SQLite, or (<see cref="PostgresDatabase"/>) in PostgreSQL.</summary>
+internal class NacreDatabase : DbContext
 {
+    public NacreDatabase(DbContextOptions<NacreDatabase> options)
+        : base(options)
+    {
+    }
+
+    protected NacreDatabase(DbContextOptions options)
+        : base(options)
+    {
+    }
+
     public DbSet<SettingRow> Settings => Set<SettingRow>();
 
     public DbSet<UserRow> Users => Set<UserRow>();
@@ -69,8 +80,28 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
 
     public DbSet<AuditRow> Audit => Set<AuditRow>();
 
-    /// <summary>Begins to write. SQLite lets one writer in at a time, from here to the commit: what is read inside does not change.</summary>
-    public Task<IDbContextTransaction> BeginWriteAsync(CancellationToken cancellationToken) => Database.BeginTransactionAsync(cancellationToken);
+    /// <summary>Begins to write. One writer is let in at a time, on all servers of the database, from here to the commit: what is read inside does not change, as far
+    /// as it is only written this way. SQLite sees to that by itself.</summary>
+    public virtual Task<IDbContextTransaction> BeginWriteAsync(CancellationToken cancellationToken) => Database.BeginTransactionAsync(cancellationToken);
+
+    /// <summary>Brings the database to this version, before its first use.</summary>
+    /// <exception cref="NacreException">Unsupported: it is of a newer version.</exception>
+    public virtual async Task PrepareAsync(CancellationToken cancellationToken)
+    {
+        await MigrateAsync(cancellationToken);
+        await Database.ExecuteSqlRawAsync("PRAGMA journal_mode = WAL", cancellationToken);
+    }
+
+    protected async Task MigrateAsync(CancellationToken cancellationToken)
+    {
+        var known = Database.GetMigrations().ToHashSet(StringComparer.Ordinal);
+        if ((await Database.GetAppliedMigrationsAsync(cancellationToken)).FirstOrDefault(one => !known.Contains(one)) is { } newer)
+        {
+            throw new NacreException(ErrorCatalogue.Unsupported, $"the database is of a newer version of nacre: it has the change '{newer}', which this one does not know");
+        }
+
+        await Database.MigrateAsync(cancellationToken);
+    }
 
     protected override void ConfigureConventions(ModelConfigurationBuilder configurationBuilder) =>
         configurationBuilder.Properties<DateTimeOffset>().HaveConversion<UnixMilliseconds>();
@@ -229,6 +260,10 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
         {
             entity.ToTable("Audit").HasKey(row => row.Sequence);
             entity.Property(row => row.Sequence).ValueGeneratedNever();
+            entity.Property(row => row.Result).HasConversion<string>();
+            entity.HasIndex(row => new { row.Actor, row.Sequence });
+            entity.HasIndex(row => new { row.Action, row.Sequence });
+            entity.HasIndex(row => row.At);
         });
     }
 
@@ -236,7 +271,7 @@ internal sealed class NacreDatabase(DbContextOptions<NacreDatabase> options) : D
         time => time.ToUnixTimeMilliseconds(), milliseconds => DateTimeOffset.FromUnixTimeMilliseconds(milliseconds));
 }
 
-/// <summary>Lets <c>dotnet ef</c> write migrations.</summary>
+/// <summary>Lets <c>dotnet ef</c> write migrations for SQLite.</summary>
 internal sealed class NacreDatabaseDesign : IDesignTimeDbContextFactory<NacreDatabase>
 {
     public NacreDatabase CreateDbContext(string[] args) =>

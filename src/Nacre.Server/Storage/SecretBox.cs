@@ -5,7 +5,7 @@ namespace Nacre.Server;
 
 /// <summary>
 /// Encrypts the secrets that the database keeps. Each is bound to what it is and whose: a secret moved into another row does not open.
-/// The key ring is the folder <c>keys</c> of the data directory.
+/// The key ring is a folder, which all servers of one database share.
 /// </summary>
 internal sealed class SecretBox(IDataProtectionProvider provider)
 {

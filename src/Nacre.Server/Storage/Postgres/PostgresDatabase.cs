@@ -1,0 +1,63 @@
+using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Design;
+using Microsoft.EntityFrameworkCore.Storage;
+
+namespace Nacre.Server;
+
+/// <summary>The same state in PostgreSQL, for which there are migrations of their own (docs/adr/0008).</summary>
+internal sealed class PostgresDatabase(DbContextOptions<PostgresDatabase> options) : NacreDatabase(options)
+{
+    /// <summary>Advisory locks are numbers: who writes holds the first, who brings the database to a version the second.</summary>
+    private const long WriteLock = 0x6e61637265, MigrationLock = 0x6e61637266;
+
+    /// <summary>Takes the one lock of all writers. The statements that follow see all that was committed before it was had, and the commit, or the end of the
+    /// connection, gives it back. A server that vanished with it is waited for five minutes at most.</summary>
+    public override async Task<IDbContextTransaction> BeginWriteAsync(CancellationToken cancellationToken)
+    {
+        var transaction = await Database.BeginTransactionAsync(cancellationToken);
+        try
+        {
+            await Database.ExecuteSqlAsync($"SET LOCAL idle_in_transaction_session_timeout = '5min'; SELECT pg_advisory_xact_lock({WriteLock})", cancellationToken);
+            return transaction;
+        }
+        catch
+        {
+            await transaction.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>One server at a time; the others find it done.</summary>
+    public override async Task PrepareAsync(CancellationToken cancellationToken)
+    {
+        await Database.OpenConnectionAsync(cancellationToken);
+        try
+        {
+            await Database.ExecuteSqlAsync($"SELECT pg_advisory_lock({MigrationLock})", cancellationToken);
+            await MigrateAsync(cancellationToken);
+            await Database.ExecuteSqlAsync($"SELECT pg_advisory_unlock({MigrationLock})", cancellationToken);
+        }
+        finally
+        {
+            await Database.CloseConnectionAsync();
+        }
+    }
+
+    protected override void OnModelCreating(ModelBuilder modelBuilder)
+    {
+        base.OnModelCreating(modelBuilder);
+
+        // Texts are compared byte by byte, as SQLite does, whatever the database was created with.
+        foreach (var property in modelBuilder.Model.GetEntityTypes().SelectMany(entity => entity.GetProperties())
+            .Where(property => property.ClrType == typeof(string) || property.GetProviderClrType() == typeof(string)))
+        {
+            property.SetCollation("C");
+        }
+    }
+}
+
+/// <summary>Lets <c>dotnet ef</c> write migrations for PostgreSQL.</summary>
+internal sealed class PostgresDatabaseDesign : IDesignTimeDbContextFactory<PostgresDatabase>
+{
+    public PostgresDatabase CreateDbContext(string[] args) => new(new DbContextOptionsBuilder<PostgresDatabase>().UseNpgsql("Host=nowhere").Options);
+}
