@@ -45,7 +45,9 @@ internal static class DiskImages
 
         try
         {
-            await RunAsync(["convert", "-p", "-f", "raw", "-O", format, uri, part], report, cancellationToken);
+            // Otherwise a VHD would be larger: as many sectors as whole cylinders have.
+            string[] exact = format == "vpc" ? ["-o", "force_size=on"] : [];
+            await RunAsync(["convert", "-p", "-f", "raw", "-O", format, .. exact, uri, part], report, cancellationToken);
             File.Move(part, file);
             return true;
         }

@@ -147,7 +147,7 @@ public static class ErrorCatalogue
     public static readonly ErrorKind NotAnImage = new("E_NOT_AN_IMAGE", 400, ExitCode.Refused, "give the folder that 'nacre image build' or 'nacre image import' made");
 
     /// <summary>A file is not a whole disk that could be imported.</summary>
-    public static readonly ErrorKind NotADisk = new("E_NOT_A_DISK", 400, ExitCode.Refused, "give one file that holds the whole disk: raw, qcow2, vmdk, vhdx or vdi");
+    public static readonly ErrorKind NotADisk = new("E_NOT_A_DISK", 400, ExitCode.Refused, "give one file that holds the whole disk: raw, qcow2, vmdk, vhd, vhdx, vdi or ova");
 
     // This computer
     /// <summary>A program is not installed.</summary>

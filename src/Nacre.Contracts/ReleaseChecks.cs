@@ -17,6 +17,9 @@ public static class ReleaseChecks
     /// <summary>No installed package has a known vulnerability that is too severe.</summary>
     public const string Vulnerabilities = "vulnerabilities";
 
+    /// <summary>It was started in a throw-away guest, and came up healthy.</summary>
+    public const string Boot = "boot";
+
     /// <summary>Most findings that a report names; it says how many there are in all.</summary>
     public const int MostFindings = 500;
 
@@ -24,7 +27,7 @@ public static class ReleaseChecks
     public const int LongestText = 300;
 
     /// <summary>All of them, in the order in which they are shown.</summary>
-    public static IReadOnlyList<string> All { get; } = [Signatures, Malware, Sbom, Vulnerabilities];
+    public static IReadOnlyList<string> All { get; } = [Signatures, Malware, Sbom, Vulnerabilities, Boot];
 }
 
 /// <summary>How a check ended.</summary>

@@ -8,7 +8,7 @@ using Xunit;
 namespace Nacre.Images.Tests;
 
 /// <summary>Importing disks that <c>qemu-img</c> made, and files that somebody else made to do harm.</summary>
-public sealed class DiskImportTests : IDisposable
+public sealed partial class DiskImportTests : IDisposable
 {
     private const string Canary = "canary-of-a-file-that-no-image-may-read-51f2";
     private const int MiB = 1 << 20;
@@ -227,7 +227,7 @@ public sealed class DiskImportTests : IDisposable
         await QemuAsync("convert", "-f", "raw", "-O", "qcow2", Disk(8 * MiB), folder["disk.qcow2"]);
         using var cancelled = new CancellationTokenSource();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => DiskImporter.ImportAsync(
-            folder["disk.qcow2"], null, "desktop", folder["image"], (_, _) => cancelled.Cancel(), cancelled.Token));
+            folder["disk.qcow2"], null, null, "desktop", folder["image"], (_, _) => cancelled.Cancel(), cancelled.Token));
         Assert.Empty(Directory.GetDirectories(folder.Path));
         Directory.CreateDirectory(folder["image"]);
         Assert.Equal(ErrorCatalogue.AlreadyExists, (await Assert.ThrowsAsync<NacreException>(() => ImportAsync(folder["disk.qcow2"]))).Kind);
@@ -235,7 +235,7 @@ public sealed class DiskImportTests : IDisposable
     }
 
     private Task<ImportedDisk> ImportAsync(string file, DiskFormat? format = null) =>
-        DiskImporter.ImportAsync(file, format, "desktop", folder["image"], null, Token);
+        DiskImporter.ImportAsync(file, format, null, "desktop", folder["image"], null, Token);
 
     private async Task RefusedAsync(string file, string why, DiskFormat? format = null)
     {

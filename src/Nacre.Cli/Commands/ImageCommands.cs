@@ -150,19 +150,25 @@ internal static class ImageCommands
 
     private static Command Import()
     {
-        var disk = new Argument<string>("DISK") { Description = "One file that holds a whole disk which boots by UEFI: raw, qcow2, vmdk, vhdx or vdi; it is not changed" };
+        var disk = new Argument<string>("DISK") { Description = "One file that holds a whole disk which boots by UEFI: raw, qcow2, vmdk, vhd, vhdx or vdi, or an OVA; it is not changed" };
         var name = new Option<string>("--name") { Description = "The golden image's name", Required = true };
         var output = new Option<string?>("--output", "-o") { Description = "The folder to make (default: the image's name)" };
         var format = new Option<DiskFormat?>("--format") { Description = "What the file is (default: what its first bytes say)" };
-        var command = new Command("import", "Make a golden image of a disk whose inside Nacre does not know, such as a Windows that was installed elsewhere; it needs drivers for virtio disks") { disk, name, output, format };
+        var member = new Option<string?>("--disk") { Description = "Of an OVA with several disks: the name of the one to import" };
+        var command = new Command("import", "Make a golden image of a disk whose inside Nacre does not know, such as a Windows that was installed elsewhere; it needs drivers for virtio disks") { disk, name, output, format, member };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var folder = parsed.GetValue(output) ?? parsed.GetValue(name)!;
             var imported = await Terminal.ProgressAsync($"importing {parsed.GetValue(name)}", report => DiskImporter.ImportAsync(
-                parsed.GetValue(disk)!, parsed.GetValue(format), parsed.GetValue(name)!, Path.GetFullPath(folder), report, cancellationToken));
+                parsed.GetValue(disk)!, parsed.GetValue(format), parsed.GetValue(member), parsed.GetValue(name)!, Path.GetFullPath(folder), report, cancellationToken));
             Terminal.Result(imported, () =>
             {
-                Terminal.Line($"{Path.GetFullPath(folder)}: a disk of {Terminal.Bytes(imported.DiskSize)}, imported from {imported.From.ToString().ToLowerInvariant()}");
+                Terminal.Line($"{Path.GetFullPath(folder)}: a disk of {Terminal.Bytes(imported.DiskSize)}, imported from {imported.From.ToString().ToLowerInvariant()}{(imported.Disk is null ? "" : $" ({Terminal.Printable(imported.Disk)})")}");
+                foreach (var note in imported.Notes)
+                {
+                    Terminal.Line($"note: {Terminal.Printable(note)}");
+                }
+
                 foreach (var partition in imported.Partitions)
                 {
                     Terminal.Line($"partition at {Terminal.Bytes(partition.Offset)}: {Terminal.Bytes(partition.Size)}, {partition.FileSystem ?? "not recognised"}{(partition.Label is null ? "" : $" '{Terminal.Printable(partition.Label)}'")}");
@@ -178,7 +184,8 @@ internal static class ImageCommands
     {
         var folder = new Argument<string>("FOLDER") { Description = "The folder that 'nacre image import' made" };
         var file = new Argument<string>("FILE") { Description = "The file to make; it holds the disk in the clear, and only you can read it" };
-        var format = new Option<DiskFormat>("--format") { Description = "What to make: qcow2, vhdx, raw, vmdk or vdi", DefaultValueFactory = _ => DiskFormat.Qcow2 };
+        var format = new Option<DiskFormat>("--format") { Description = "What to make: qcow2, vhdx, raw, vmdk, vhd or vdi", DefaultValueFactory = _ => DiskFormat.Qcow2 };
+        format.AcceptOnlyFromAmong("qcow2", "vhdx", "raw", "vmdk", "vhd", "vdi");
         var command = new Command("export", "Make a disk for other programs of a whole disk's image") { folder, file, format };
         command.SetAction(async (parsed, cancellationToken) =>
         {
@@ -195,7 +202,7 @@ internal static class ImageCommands
             }
 
             var kind = parsed.GetValue(format).ToString().ToLowerInvariant();
-            await Terminal.ProgressAsync($"exporting {image.Name}", report => DiskImages.ExportAsync(Path.GetFullPath(image.Artifacts[0].Path), target, kind, report, cancellationToken));
+            await Terminal.ProgressAsync($"exporting {image.Name}", report => DiskImages.ExportAsync(Path.GetFullPath(image.Artifacts[0].Path), target, kind == "vhd" ? "vpc" : kind, report, cancellationToken));
             Terminal.Result(new { file = target, format = kind, bytes = new FileInfo(target).Length }, () => Terminal.Line($"{target}: {Terminal.Bytes(image.Artifacts[0].Size)} as {kind}, {Terminal.Bytes(new FileInfo(target).Length)}"));
         });
         return command;

@@ -4,6 +4,7 @@ using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Images;
 using Nacre.Images.Checking;
+using Nacre.Policies;
 
 namespace Nacre.Cli.Commands;
 
@@ -17,8 +18,15 @@ internal static class ReleaseCommands
         var advisories = new Option<string[]>("--advisories") { Description = "Known vulnerabilities: OSV (*.json) or Debian's OVAL (*.xml), a file or folder; can be given again" };
         var stop = new Option<Severity>("--stop-at") { Description = "The least severity of a known vulnerability that stops the release; 'unknown' stops at any", DefaultValueFactory = _ => Severity.High };
         var temporary = new Option<string?>("--temporary") { Description = "Folder where the image's files are taken apart, as large as they are (default: TMPDIR, else /tmp)" };
+        var noBoot = new Option<bool>("--no-boot") { Description = "Do not start it in a throw-away guest; the check is reported as not done" };
+        var on = new Option<string?>("--on") { Description = "Of an application layer: the folder of the system that it was built on, to start it on" };
+        var units = new Option<string[]>("--boot-unit") { Description = "A unit that must be active once it was started, such as display-manager.service; can be given again" };
+        var minutes = new Option<double>("--boot-minutes") { Description = "How long the start may take until it is healthy", DefaultValueFactory = _ => Settings.UpdateHealthMinutes.FactoryValue };
         var release = new Option<int?>("--release") { Description = "Keep the report with this published release, in the place of the one it has" };
-        var command = new Command("check", "Check a built image before it is published: package signatures, malware, list of software, known vulnerabilities; nothing of it is run") { folder, signatures, advisories, stop, temporary, release };
+        var command = new Command("check", "Check a built image before it is published: package signatures, malware, list of software, known vulnerabilities, and a start in a throw-away guest without a network")
+        {
+            folder, signatures, advisories, stop, temporary, noBoot, on, units, minutes, release,
+        };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var place = parsed.GetValue(folder)!;
@@ -34,6 +42,15 @@ internal static class ReleaseCommands
             if (OperatingSystem.IsWindows())
             {
                 throw new NacreException(ErrorCatalogue.Unsupported, "images are checked on Linux");
+            }
+
+            if (!parsed.GetValue(noBoot))
+            {
+                options = options with
+                {
+                    Boot = await BootCheck.PrepareAsync(
+                        GoldenImage.Open(place), parsed.GetValue(on), parsed.GetValue(units) ?? [], parsed.GetValue(minutes), options.TemporaryFolder, cancellationToken),
+                };
             }
 
             var checks = await Terminal.ProgressAsync($"checking {place}", report => ImageChecker.CheckAsync(place, options, TimeProvider.System, report, cancellationToken));
@@ -162,18 +179,20 @@ internal static class ReleaseCommands
 
     private static void Show(IReadOnlyList<CheckResult> checks)
     {
-        const int Named = 20;
+        const int Most = 20;
         foreach (var check in checks)
         {
+            // Of a console the end says most.
+            var named = check.Check == ReleaseChecks.Boot ? ReleaseChecks.MostFindings : Most;
             Terminal.Line($"{check.Check}: {check.Outcome switch { CheckOutcome.Passed => "passed", CheckOutcome.Failed => "FAILED", CheckOutcome.NotDone => "not done" }}, {Terminal.Printable(check.Summary)}");
-            foreach (var finding in check.Findings.Take(Named))
+            foreach (var finding in check.Findings.Take(named))
             {
                 Terminal.Line($"  {Terminal.Printable(finding)}");
             }
 
-            if (check.FindingsInAll > Named)
+            if (check.FindingsInAll > named)
             {
-                Terminal.Line($"  and {check.FindingsInAll - Math.Min(Named, check.Findings.Count)} more; --json names {check.Findings.Count}");
+                Terminal.Line($"  and {check.FindingsInAll - Math.Min(named, check.Findings.Count)} more; --json names {check.Findings.Count}");
             }
         }
     }

@@ -17,6 +17,9 @@ public sealed record CheckOptions
     /// <summary>The least severity that stops a release; those that an advisory does not say count as <see cref="Severity.Unknown"/>. Default: high.</summary>
     public Severity StopAt { get; init; } = Severity.High;
 
+    /// <summary>Starts the image in a throw-away guest and says how that went, told the same as <see cref="ImageChecker.CheckAsync"/>'s report; null: it is not started.</summary>
+    public Func<Action<double, string>, CancellationToken, Task<CheckResult>>? Boot { get; init; }
+
     /// <summary>Where the image's files are taken apart: it needs as much space as they have.</summary>
     public string TemporaryFolder { get; init; } = Path.GetTempPath();
 }
@@ -26,7 +29,7 @@ public static class ImageChecker
 {
     private const int LargestStatus = 64 << 20;
 
-    /// <summary>Makes every check that the options and the image allow, and leaves the results in its folder. Nothing of the image is run.</summary>
+    /// <summary>Makes every check that the options and the image allow, and leaves the results in its folder. Nothing of the image is run, but in the guest of <see cref="CheckOptions.Boot"/>.</summary>
     /// <param name="folder">The image's folder.</param>
     /// <param name="options">What it is checked with.</param>
     /// <param name="time">The clock.</param>
@@ -47,7 +50,7 @@ public static class ImageChecker
         if (image.Kind == ImageKind.Disk)
         {
             const string Closed = "a whole disk is not looked into";
-            results = [.. ReleaseChecks.All.Select(check => ImageChecks.Result(check, CheckOutcome.NotDone, Closed, []))];
+            results = [.. ReleaseChecks.All.Where(check => check != ReleaseChecks.Boot).Select(check => ImageChecks.Result(check, CheckOutcome.NotDone, Closed, []))];
         }
         else
         {
@@ -69,6 +72,9 @@ public static class ImageChecker
             results.Add(LookUp(packages, VersionOf(files, packages), options, cancellationToken));
         }
 
+        results.Add(options.Boot is { } boot
+            ? await boot(report, cancellationToken).ConfigureAwait(false)
+            : ImageChecks.Result(ReleaseChecks.Boot, CheckOutcome.NotDone, "skipped", []));
         var checks = new ImageChecks(digests.All, digests.FileSystem, time.GetUtcNow().ToUnixTimeSeconds(), results);
         Deliver(folder, lists, checks);
         return checks;

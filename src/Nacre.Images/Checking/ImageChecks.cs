@@ -71,7 +71,7 @@ public sealed record ImageChecks(string Digest, string FileSystem, long CheckedA
     internal void Write(string folder) => File.WriteAllBytes(Path.Combine(folder, ChecksFile), [.. JsonSerializer.SerializeToUtf8Bytes(this, ContractJson.Options), (byte)'\n']);
 
     /// <summary>A result within the bounds of a report.</summary>
-    internal static CheckResult Result(string check, CheckOutcome outcome, string summary, IReadOnlyCollection<string> untrustedFindings) => new(
+    public static CheckResult Result(string check, CheckOutcome outcome, string summary, IReadOnlyCollection<string> untrustedFindings) => new(
         check, outcome, Programs.Printable(summary), [.. untrustedFindings.Take(ReleaseChecks.MostFindings).Select(Programs.Printable)], untrustedFindings.Count);
 
     /// <summary>The digest of the file system, and one of all of the image's files.</summary>

@@ -14,38 +14,40 @@ internal static class DiskHeader
     private const int SectorSize = 512;
     private const uint Qcow2Magic = 0x514649FB;
 
-    /// <summary>What a file is, by its own first bytes.</summary>
-    /// <param name="file">The file.</param>
+    /// <summary>What a disk is, by its own first bytes, and the driver of <c>qemu-img</c> with the options that read it and no other file.</summary>
+    /// <param name="disk">The disk.</param>
     /// <param name="wanted">What it is said to be; null: what it looks like.</param>
     /// <exception cref="NacreException">NotADisk.</exception>
-    public static DiskFormat Recognise(string file, DiskFormat? wanted)
+    public static (DiskFormat Format, string Driver) Recognise(DiskSource disk, DiskFormat? wanted)
     {
-        using var stream = File.OpenRead(file);
-        if (stream.Length == 0)
+        if (disk.Length == 0)
         {
-            throw Refused(file, "it is empty");
+            throw Refused(disk.Name, "it is empty");
         }
 
-        var bytes = new byte[Math.Min(HeaderBytes, stream.Length)];
-        stream.ReadExactly(bytes);
-        var header = bytes.AsSpan();
-        var format = wanted ?? FormatOf(file, header);
+        var file = disk.Name;
+        var header = disk.Read(0, HeaderBytes).AsSpan();
+        var format = wanted ?? FormatOf(disk, header);
         switch (format)
         {
             case DiskFormat.Qcow2:
                 RequireWholeQcow2(file, header);
-                break;
+                return (format, "qcow2,backing=");
             case DiskFormat.Vmdk:
                 RequireWholeVmdk(file, header);
-                break;
+                return (format, "vmdk,backing=");
             case DiskFormat.Vdi:
-                RequireWholeVdi(file, header, stream.Length);
-                break;
+                RequireWholeVdi(file, header, disk.Length);
+                return (format, "vdi");
+            case DiskFormat.Vhd:
+                return (format, VhdFooter.RequireWhole(disk));
             case DiskFormat.Raw when wanted is null && !IsPartitioned(header):
                 throw Refused(file, "it is of no known format, and has no partition table either");
+            case DiskFormat.Ova when disk.Offset > 0:
+                throw Refused(file, "it is an archive in an archive");
+            default:
+                return (format, format.ToString().ToLowerInvariant());
         }
-
-        return format;
     }
 
     /// <summary>Requires that a raw disk has a partition table, and all of what that says.</summary>
@@ -71,7 +73,7 @@ internal static class DiskHeader
 
     private static bool IsPartitioned(ReadOnlySpan<byte> header) => header.Length >= SectorSize && header[510] == 0x55 && header[511] == 0xAA;
 
-    private static DiskFormat FormatOf(string file, ReadOnlySpan<byte> header)
+    private static DiskFormat FormatOf(DiskSource disk, ReadOnlySpan<byte> header)
     {
         const uint VdiSignature = 0xBEDA107F;
         return header switch
@@ -81,8 +83,9 @@ internal static class DiskHeader
             _ when header.StartsWith("vhdxfile"u8) => DiskFormat.Vhdx,
             _ when header.Length >= 512 && BinaryPrimitives.ReadUInt32LittleEndian(header[0x40..]) == VdiSignature => DiskFormat.Vdi,
             _ when header.StartsWith("COWD"u8) || header.StartsWith("# Disk DescriptorFile"u8) =>
-                throw Refused(file, "it is a part of a VMDK disk that is made of several files; 'qemu-img convert -O qcow2' where all of them are makes one of it"),
-            _ when header.StartsWith("conectix"u8) => throw Refused(file, "VHD is not known; 'qemu-img convert -f vpc -O qcow2' makes a disk of it that is"),
+                throw Refused(disk.Name, "it is a part of a VMDK disk that is made of several files; 'qemu-img convert -O qcow2' where all of them are makes one of it"),
+            _ when VhdFooter.IsMarked(header) || VhdFooter.Find(disk) is not null => DiskFormat.Vhd,
+            _ when ApplianceArchive.IsOne(header) && !IsPartitioned(header) => DiskFormat.Ova,
             _ => DiskFormat.Raw,
         };
     }

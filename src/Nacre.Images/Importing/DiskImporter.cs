@@ -16,13 +16,14 @@ public static class DiskImporter
     /// <summary>Imports a disk into a new folder. Its file is untrusted; nothing but it is read. A failure leaves nothing behind.</summary>
     /// <param name="file">The disk's file.</param>
     /// <param name="format">What it is; null: what its first bytes say.</param>
+    /// <param name="member">Of an archive with several disks, the name of the one to import; null: the only one.</param>
     /// <param name="name">The golden image's name.</param>
     /// <param name="output">The folder to make.</param>
     /// <param name="report">Told the share that is done, 0 to 1 (NaN where it is not known), and what goes on.</param>
     /// <param name="cancellationToken">Stops.</param>
-    /// <exception cref="NacreException">NameInvalid; AlreadyExists; FileAccess; NotADisk; NoSpace; ProgramMissing.</exception>
+    /// <exception cref="NacreException">NameInvalid; AlreadyExists; FileAccess; NotADisk; NoSpace; ProgramMissing; UsageInvalid: which disk of an archive is meant is not said, or is none of its disks.</exception>
     public static async Task<ImportedDisk> ImportAsync(
-        string file, DiskFormat? format, string name, string output, Action<double, string>? report, CancellationToken cancellationToken)
+        string file, DiskFormat? format, string? member, string name, string output, Action<double, string>? report, CancellationToken cancellationToken)
     {
         _ = Names.Parse(name, "an image");
         if (Path.Exists(output))
@@ -39,14 +40,29 @@ public static class DiskImporter
         var work = $"{Path.GetFullPath(output).TrimEnd('/')}.{Guid.NewGuid():n}.part";
         try
         {
-            var found = DiskHeader.Recognise(source.FullName, format);
+            var content = DiskSource.Of(file, source.FullName);
+            var (found, driver) = DiskHeader.Recognise(content, format);
+            var (inside, notes) = ((string?)null, Array.Empty<string>());
+            if (found == DiskFormat.Ova)
+            {
+                (content, inside, notes) = ApplianceArchive.FindDisk(content, member, report, cancellationToken);
+                (_, driver) = DiskHeader.Recognise(content, null);
+            }
+            else if (member is not null)
+            {
+                throw new NacreException(ErrorCatalogue.UsageInvalid, $"'{file}' is no archive with disks in it, so there is no disk '{member}'");
+            }
+
             Directory.CreateDirectory(work);
             var disk = Path.Combine(work, ImportedDisk.FileName);
-            await ConvertAsync(file, found, source.FullName, disk, report, cancellationToken).ConfigureAwait(false);
+            await ConvertAsync(content, driver, disk, report, cancellationToken).ConfigureAwait(false);
             DiskHeader.RequirePartitions(file, disk);
             report?.Invoke(double.NaN, "recognising partitions");
             var partitions = await DiskPartitions.ReadAsync(disk, cancellationToken).ConfigureAwait(false);
-            var image = new ImportedDisk { Name = name, Created = source.LastWriteTimeUtc, DiskSize = new FileInfo(disk).Length, From = found, Partitions = partitions };
+            var image = new ImportedDisk
+            {
+                Name = name, Created = source.LastWriteTimeUtc, DiskSize = new FileInfo(disk).Length, From = found, Disk = inside, Notes = [.. notes], Partitions = partitions,
+            };
             await File.WriteAllBytesAsync(Path.Combine(work, "image.json"), image.ToJson(), cancellationToken).ConfigureAwait(false);
             Directory.Move(work, output);
             return image;
@@ -64,17 +80,13 @@ public static class DiskImporter
         }
     }
 
-    private static async Task ConvertAsync(
-        string file, DiskFormat format, string source, string disk, Action<double, string>? report, CancellationToken cancellationToken)
+    private static async Task ConvertAsync(DiskSource source, string driver, string disk, Action<double, string>? report, CancellationToken cancellationToken)
     {
-        var driver = format.ToString().ToLowerInvariant();
-
         // The driver is named, so nothing is guessed from the content; "backing=" means none, whatever the image says.
-        var backing = format is DiskFormat.Qcow2 or DiskFormat.Vmdk ? ",backing=" : "";
-        var image = $"driver={driver},read-only=on,file.driver=file,file.filename={source.Replace(",", ",,", StringComparison.Ordinal)}{backing}";
-        report?.Invoke(double.NaN, $"examining {driver}");
+        var (file, image, name) = (source.Name, source.Options(driver), driver.Split(',')[0]);
+        report?.Invoke(double.NaN, $"examining {name}");
         var size = SizeOf(file, await RunAsync(file, ["info", "--output=json", "--image-opts", image], 0, null, cancellationToken).ConfigureAwait(false));
-        if (format != DiskFormat.Raw)
+        if (name != "raw")
         {
             var (code, _, errors) = await QemuImg.TryAsync(["check", "--output=json", "--image-opts", image], 0, null, cancellationToken).ConfigureAwait(false);
             if (code is not (0 or LeaksOnly or NoCheck))

@@ -26,6 +26,12 @@ public sealed record ImportedDisk
     /// <summary>The format that it was imported from.</summary>
     public required DiskFormat From { get; init; }
 
+    /// <summary>The disk's name in the archive that it was imported from; null where there was none.</summary>
+    public string? Disk { get; init; }
+
+    /// <summary>What the import did not look at, for who publishes the disk.</summary>
+    public ImmutableArray<string> Notes { get; init; } = [];
+
     /// <summary>What is on it; empty where its table can't be understood, or it was imported before this was written down.</summary>
     public ImmutableArray<DiskPartition> Partitions { get; init; } = [];
 
@@ -66,6 +72,14 @@ public enum DiskFormat
     /// <summary>VirtualBox's.</summary>
     [JsonStringEnumMemberName("vdi")]
     Vdi,
+
+    /// <summary>Virtual PC's, and Hyper-V's of before.</summary>
+    [JsonStringEnumMemberName("vhd")]
+    Vhd,
+
+    /// <summary>An archive of a whole virtual machine, as VMware and VirtualBox make it; only for reading.</summary>
+    [JsonStringEnumMemberName("ova")]
+    Ova,
 }
 
 [JsonSerializable(typeof(ImportedDisk))]

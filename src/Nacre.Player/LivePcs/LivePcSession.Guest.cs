@@ -73,7 +73,7 @@ public sealed partial class LivePcSession
         var (waited, outage) = (Stopwatch.StartNew(), Stopwatch.StartNew());
         var limit = wasUp ? ReturnLimit : options.StartLimit ?? TimeSpan.FromMinutes(policy.Get(Settings.UpdateHealthMinutes));
         var patience = kind != ImageKind.Disk ? Timeout.InfiniteTimeSpan
-            : options.AgentLimit ?? TimeSpan.FromMinutes(status.Accelerator == Accelerator.Emulation ? 6 : 2);
+            : options.AgentLimit ?? GuestHealth.AgentLimit(status.Accelerator);
         bool HasNoAgent() => patience != Timeout.InfiniteTimeSpan && waited.Elapsed > patience && releases!.Failure is null && pause.IsSettled;
         while (!(answered.IsCompletedSuccessfully && pause.IsSettled) && !HasNoAgent() && !(wasUp && (waited.Elapsed > limit || stopping.IsCancellationRequested)))
         {

@@ -220,13 +220,7 @@ public sealed partial class LivePcSession
     {
         try
         {
-            // Asked first: what is not active after everything was started will not be.
-            var running = await agent!.ExecuteAsync("/bin/systemctl", ["is-system-running"], null, stopping.Token).ConfigureAwait(false);
-            var answer = await agent.ExecuteAsync("/bin/systemctl", ["is-active", "--", .. policy.Get(Settings.UpdateHealthUnits)], null, stopping.Token).ConfigureAwait(false);
-            var states = System.Text.Encoding.UTF8.GetString(answer.Output).Split('\n', StringSplitOptions.RemoveEmptyEntries);
-            var missing = policy.Get(Settings.UpdateHealthUnits).Select((unit, number) => (unit, GuestText.Plain(number < states.Length ? states[number] : "unknown"))).Where(one => one.Item2 != "active").ToList();
-            var settled = System.Text.Encoding.UTF8.GetString(running.Output).Trim() is "running" or "degraded" && missing.TrueForAll(one => one.Item2 is not ("activating" or "reloading"));
-            return (missing, settled);
+            return await GuestHealth.FindInactiveAsync(agent!, policy.Get(Settings.UpdateHealthUnits), stopping.Token).ConfigureAwait(false);
         }
         catch (NacreException exception) when (exception.Kind == ErrorCatalogue.GuestFailed && !qemu.Ended.IsCompleted)
         {
@@ -249,13 +243,8 @@ public sealed partial class LivePcSession
     }
 
     /// <summary>A guest that ended while it started: the initramfs says why where it was the one that ended it.</summary>
-    private NacreException Ended(Qemu qemu, string what)
-    {
-        const string Mark = "nacre: failed: ";
-        var said = qemu.ConsoleText.Split('\n').LastOrDefault(line => line.Contains(Mark, StringComparison.Ordinal));
-        var reason = said?[(said.IndexOf(Mark, StringComparison.Ordinal) + Mark.Length)..].Trim();
-        return NotHealthy(ErrorCatalogue.GuestFailed, string.IsNullOrEmpty(reason) ? what : reason, $"{LastLines(qemu.ConsoleText)}{LastLines(qemu.ErrorText)}", what);
-    }
+    private NacreException Ended(Qemu qemu, string what) =>
+        NotHealthy(ErrorCatalogue.GuestFailed, GuestHealth.ReasonOf(qemu.ConsoleText) ?? what, $"{LastLines(qemu.ConsoleText)}{LastLines(qemu.ErrorText)}", what);
 
     private NacreException NotHealthy(ErrorKind kind, string reason, string console, string? what = null)
     {

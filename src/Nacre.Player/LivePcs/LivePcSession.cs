@@ -260,7 +260,7 @@ public sealed partial class LivePcSession : IDisposable
         {
             await OpenUserLayersAsync(volumes, lease, identity, anchors, options.AcceptOlderState).ConfigureAwait(false);
             var clean = Stopwatch.StartNew();
-            var size = kind == ImageKind.Disk ? ReleaseFork.VolumeSize(new ReleaseVolume(releases!.System, "disk").Size) : 32 * GiB;
+            var size = kind == ImageKind.Disk ? ReleaseFork.VolumeSize(new ReleaseVolume(releases!.System, "disk").Size) : MachineOptions.ScratchSize;
             AddSystem(volumes, volumes.Renew(Scratch, folder.Volume(Scratch), size, folder.ScratchKey));
             Change(now => now with { RejuvenationMilliseconds = clean.Elapsed.TotalMilliseconds });
             return volumes;
@@ -297,23 +297,15 @@ public sealed partial class LivePcSession : IDisposable
     /// <summary>The machine, without what it starts from.</summary>
     private MachineOptions Machine(string accelerator, CorporateStack stack, IReadOnlyList<(string Name, string Path)> parameters)
     {
-        var users = UserLayers.Of(kind).Select(layer => new GuestDisk($"nacre-{layer.Layer}", layer.Layer, IsReadOnly: false));
-        var host = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (1024 * 1024);
         return new MachineOptions
         {
             Name = LeftOver.MachineName(folder),
             Accelerator = accelerator,
             NbdSocket = folder.NbdSocket,
-            Disks = kind == ImageKind.Disk ? [new GuestDisk("nacre-system", "system", IsReadOnly: false, IsStarted: true), .. users] :
-            [
-                new GuestDisk("nacre-system", "system", IsReadOnly: true),
-                new GuestDisk("nacre-scratch", Scratch, IsReadOnly: false),
-                .. users,
-                .. stack.Layers.Select((_, number) => new GuestDisk($"nacre-{OpenReleases.ExportOf(number)}", OpenReleases.ExportOf(number), IsReadOnly: true)),
-            ],
+            Disks = MachineOptions.DisksOf(kind, stack.Layers.Count()),
             Parameters = kind == ImageKind.Disk ? [] : parameters,
-            Memory = options.Memory ?? (int)Math.Clamp(host * policy.Get(Settings.VmMemory) / 100, 1024, 4096),
-            Processors = options.Processors ?? Math.Clamp(Environment.ProcessorCount * policy.Get(Settings.VmCpu) / 100, 1, 4),
+            Memory = options.Memory ?? MachineOptions.MemoryOf(policy),
+            Processors = options.Processors ?? MachineOptions.ProcessorsOf(policy),
             Sockets = folder.Sockets,
         };
     }

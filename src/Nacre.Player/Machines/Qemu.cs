@@ -2,6 +2,9 @@ using System.ComponentModel;
 using System.Diagnostics;
 using System.Text.Json.Nodes;
 using Nacre.Contracts;
+using Nacre.Player.LivePcs;
+using Nacre.Player.Stacks;
+using Nacre.Policies;
 
 namespace Nacre.Player.Machines;
 
@@ -42,6 +45,30 @@ internal sealed record MachineOptions
 
     /// <summary>The folder of the machine's sockets.</summary>
     public required string Sockets { get; init; }
+
+    /// <summary>Bytes of the scratch disk; nothing is stored for what was never written.</summary>
+    public const long ScratchSize = 32L << 30;
+
+    /// <summary>MiB of memory where nobody asks for more or less: the policy's share of the host's, 1,024 to 4,096.</summary>
+    public static int MemoryOf(Policy policy) => (int)Math.Clamp(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (1024 * 1024) * policy.Get(Settings.VmMemory) / 100, 1024, 4096);
+
+    /// <summary>Processors where nobody asks for more or less: the policy's share of the host's, 1 to 4.</summary>
+    public static int ProcessorsOf(Policy policy) => Math.Clamp(Environment.ProcessorCount * policy.Get(Settings.VmCpu) / 100, 1, 4);
+
+    /// <summary>The disks of a guest.</summary>
+    /// <param name="kind">Of its image.</param>
+    /// <param name="layers">How many application layers it has.</param>
+    public static IReadOnlyList<GuestDisk> DisksOf(ImageKind kind, int layers)
+    {
+        var users = UserLayers.Of(kind).Select(layer => new GuestDisk($"nacre-{layer.Layer}", layer.Layer, IsReadOnly: false));
+        return kind == ImageKind.Disk ? [new GuestDisk("nacre-system", "system", IsReadOnly: false, IsStarted: true), .. users] :
+        [
+            new GuestDisk("nacre-system", "system", IsReadOnly: true),
+            new GuestDisk("nacre-scratch", "scratch", IsReadOnly: false),
+            .. users,
+            .. Enumerable.Range(0, layers).Select(number => new GuestDisk($"nacre-{OpenReleases.ExportOf(number)}", OpenReleases.ExportOf(number), IsReadOnly: true)),
+        ];
+    }
 }
 
 /// <summary>A running QEMU: started confined, with no network, no files of the host but those named, and its console kept in memory. One that an
