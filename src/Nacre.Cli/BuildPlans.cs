@@ -14,7 +14,7 @@ internal static class BuildPlans
 
     private sealed record Change(string Name, string? From, string? To);
 
-    public static async Task ShowAsync(Recipe recipe, BuildOptions options, string? against, string output, CancellationToken cancellationToken)
+    public static async Task ShowAsync(Recipe recipe, string? system, BuildOptions options, string? against, string output, CancellationToken cancellationToken)
     {
         if (OperatingSystem.IsWindows())
         {
@@ -23,13 +23,24 @@ internal static class BuildPlans
 
         var earlier = against is not null || File.Exists(Path.Combine(output, "image.json")) ? Built(against ?? output) : await PublishedAsync(recipe.Name, cancellationToken);
         var plan = await Terminal.ProgressAsync($"planning {recipe.Name}", report => ImageCommands.ExplainAsync(() => BuildPlan.MakeAsync(
-            recipe, options, new Reporter<BuildProgress>(progress => report(double.NaN, progress.Message)), cancellationToken)));
+            recipe, system, options, new Reporter<BuildProgress>(progress => report(double.NaN, progress.Message)), cancellationToken)));
         var packages = Changes(earlier?.Packages ?? [], plan.Packages.ToDictionary(package => package.Name, package => package.Version));
         var files = earlier is { Files: null } ? null : Changes(earlier?.Files ?? [], plan.Files.ToDictionary(file => file.Path, file => file.Sha256));
         var fresh = packages.Where(change => change.To is not null).Select(change => change.Name).ToHashSet(StringComparer.Ordinal);
         var installed = plan.Packages.Sum(package => package.InstalledBytes);
         var changed = plan.Packages.Where(package => fresh.Contains(package.Name)).ToList();
-        Terminal.Result(new { against = earlier?.Name, packages, files, installedBytes = installed, changedInstalledBytes = changed.Sum(package => package.InstalledBytes), downloadBytes = changed.Sum(package => package.DownloadBytes) }, () =>
+        var result = new
+        {
+            against = earlier?.Name,
+            packages,
+            files,
+            covers = plan.Covers,
+            changedPackages = plan.ChangedPackages,
+            installedBytes = installed,
+            changedInstalledBytes = changed.Sum(package => package.InstalledBytes),
+            downloadBytes = changed.Sum(package => package.DownloadBytes),
+        };
+        Terminal.Result(result, () =>
         {
             Terminal.Line(earlier is null ? "there is no earlier release to compare with" : $"against {earlier.Name}:");
             Show("package", packages, versions: true);
@@ -39,6 +50,16 @@ internal static class BuildPlans
             }
 
             Show("file", files ?? [], versions: false);
+            foreach (var path in plan.Covers)
+            {
+                Terminal.Line(ImageCommands.Conflict(path));
+            }
+
+            foreach (var package in plan.ChangedPackages)
+            {
+                Terminal.Line($"conflict: package {package} of the system would be changed, and a build fails: build and publish a new release of the system first");
+            }
+
             Terminal.Line($"size: about {Terminal.Bytes(installed)} installed, of which {Terminal.Bytes(changed.Sum(package => package.InstalledBytes))} are in packages that are new or others ({Terminal.Bytes(changed.Sum(package => package.DownloadBytes))} packed)");
         });
     }

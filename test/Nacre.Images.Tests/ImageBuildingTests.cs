@@ -1,5 +1,7 @@
 using System.Diagnostics;
+using Nacre.Contracts;
 using Nacre.Images.Building;
+using Nacre.Images.Checking;
 using Nacre.Images.Recipes;
 using Nacre.Testing;
 using Xunit;
@@ -86,6 +88,37 @@ public sealed class ImageBuildingTests
                 "deb [signed-by=/k.gpg] http://two/debian bookworm-updates main",
             ],
             AptSources.ForSuite(apt.Path, "bookworm", ["main"]));
+    }
+
+    [Fact]
+    public void A_source_of_the_machine_is_never_taken_without_a_signature()
+    {
+        using var apt = new TemporaryDirectory();
+        Directory.CreateDirectory(apt["sources.list.d"]);
+        File.WriteAllText(apt["sources.list"], "deb [trusted=yes signed-by=/k.gpg] http://one/debian bookworm main\n");
+        File.WriteAllText(apt["sources.list.d/a.sources"], "Types: deb\nURIs: http://two/debian\nSuites: bookworm\nTrusted: yes\nSigned-By: /k.gpg\n");
+        Assert.Equal(
+            ["deb [signed-by=/k.gpg] http://one/debian bookworm main", "deb [signed-by=/k.gpg] http://two/debian bookworm main"],
+            AptSources.ForSuite(apt.Path, "bookworm", ["main"]));
+    }
+
+    [Fact]
+    public void An_unverified_source_is_taken_by_a_key_of_its_own_and_the_check_says_that_nobody_looked()
+    {
+        using var folder = new TemporaryDirectory();
+        File.WriteAllText(
+            folder["recipe.yaml"],
+            "name: a\nbase:\n  suite: bookworm\n  sources: ['deb http://a/debian bookworm main']\n  unverifiedSources: ['deb http://b/debian test main', 'deb [arch=amd64] http://c/debian test main']\n");
+        Assert.Equal(
+            ["deb http://a/debian bookworm main", "deb [trusted=yes] http://b/debian test main", "deb [trusted=yes arch=amd64] http://c/debian test main"],
+            ImageBuilder.SourcesOf(RecipeParser.Parse(folder["recipe.yaml"])));
+
+        SignedArchive signed = new("a", "00", "key"), unsigned = new("b", "00", ""), unverified = new("c", "00", "", IsUnverified: true);
+        Assert.Equal(CheckOutcome.Passed, ImageChecker.Signatures([signed]).Outcome);
+        Assert.Equal(CheckOutcome.Failed, ImageChecker.Signatures([signed, unsigned, unverified]).Outcome);
+        var check = ImageChecker.Signatures([signed, unverified]);
+        Assert.Equal(CheckOutcome.NotDone, check.Outcome);
+        Assert.Equal("packages of 1 sources were not verified, as the recipe says (base.unverifiedSources); 1 of 1 archives are signed by a key of their keyring", check.Summary);
     }
 
     [Fact]

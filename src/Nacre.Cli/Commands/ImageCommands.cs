@@ -23,24 +23,19 @@ internal static class ImageCommands
         var recipe = new Argument<string>("RECIPE") { Description = "The recipe's YAML file; docs/recipes.md describes it" };
         var output = new Option<string?>("--output", "-o") { Description = "The folder to make (default: the image's name)" };
         var cache = new Option<string?>("--package-cache") { Description = "Where downloaded packages are kept (default: ~/.cache/nacre/debs)" };
+        var noCache = new Option<bool>("--no-cache") { Description = "Do every step anew, and keep none for the next build (default: steps that are the same are taken from ~/.cache/nacre/steps)" };
         var on = new Option<string?>("--on") { Description = "For an application layer (kind: application): the folder of the built system image that it goes on top of" };
         var variables = new Option<string[]>("--var") { Description = "NAME=VALUE: the value of a variable that the recipe declares; can be given again" };
         var secrets = new Option<string[]>("--secret") { Description = "NAME=FILE: a secret that the recipe's scripts read in /run/secrets, and that never gets into the image; can be given again" };
         var plan = new Option<bool>("--dry-run") { Description = "Build nothing: say what would change against the last release" };
         var against = new Option<string?>("--against") { Description = "With --dry-run: the folder of the last release's image (default: the output folder, else the server's last release)" };
-        var command = new Command("build", "Build a golden image, or an application layer on top of one, from a recipe") { recipe, on, output, cache, variables, secrets, plan, against };
+        var command = new Command("build", "Build a golden image, or an application layer on top of one, from a recipe") { recipe, on, output, cache, noCache, variables, secrets, plan, against };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var image = Parse(parsed.GetValue(recipe)!, Pairs("--var", parsed.GetValue(variables)));
             var folder = Path.GetFullPath(parsed.GetValue(output) ?? image.Name);
             var options = parsed.GetValue(cache) is { } packages ? new BuildOptions { PackageCache = Path.GetFullPath(packages) } : new BuildOptions();
-            options = options with { Secrets = Pairs("--secret", parsed.GetValue(secrets)) };
-            if (parsed.GetValue(plan))
-            {
-                await BuildPlans.ShowAsync(image, options, parsed.GetValue(against), folder, cancellationToken);
-                return;
-            }
-
+            options = options with { Secrets = Pairs("--secret", parsed.GetValue(secrets)), StepCache = parsed.GetValue(noCache) ? null : options.StepCache };
             var system = parsed.GetValue(on);
             if (system is null == (image.Kind == ImageKind.Application))
             {
@@ -49,7 +44,15 @@ internal static class ImageCommands
                     : $"'{image.Name}' is a system: --on is for application layers (kind: application)");
             }
 
-            var built = await Terminal.ProgressAsync($"building {image.Name}", report => BuildAsync(image, system, folder, options, report, cancellationToken));
+            if (parsed.GetValue(plan))
+            {
+                await BuildPlans.ShowAsync(image, system, options, parsed.GetValue(against), folder, cancellationToken);
+                return;
+            }
+
+            var cached = new List<string>();
+            var built = await Terminal.ProgressAsync($"building {image.Name}", report => BuildAsync(image, system, folder, options, cached, report, cancellationToken));
+            cached.ForEach(Terminal.Note);
             Terminal.Result(built, () =>
             {
                 if (built.Kind == ImageKind.Application)
@@ -75,7 +78,7 @@ internal static class ImageCommands
         Terminal.Line($"{folder}: adds {built.Packages.Length} packages to {built.On!.Name}, {Terminal.Bytes(built.SystemSize)}");
         foreach (var path in covers.Take(Named))
         {
-            Terminal.Line($"conflict: {path.Path} of {(path.Owner == "system" ? "the system" : path.Owner)} is {(path.Removed ? "removed" : "replaced")}: the layer wins");
+            Terminal.Line(Conflict(path));
         }
 
         if (covers.Count > Named)
@@ -84,9 +87,20 @@ internal static class ImageCommands
         }
     }
 
-    private static Task<BuiltImage> BuildAsync(Recipe image, string? system, string folder, BuildOptions options, Action<double, string> report, CancellationToken cancellationToken)
+    internal static string Conflict(CoveredPath path) =>
+        $"conflict: {path.Path} of {(path.Owner == "system" ? "the system" : path.Owner)} is {(path.Removed ? "removed" : "replaced")}: the layer wins";
+
+    private static Task<BuiltImage> BuildAsync(Recipe image, string? system, string folder, BuildOptions options, List<string> cached, Action<double, string> report, CancellationToken cancellationToken)
     {
-        var reporter = new Reporter<BuildProgress>(progress => report(progress.Fraction ?? double.NaN, progress.Message));
+        var reporter = new Reporter<BuildProgress>(progress =>
+        {
+            if (progress.Phase == BuildPhase.Cached)
+            {
+                cached.Add(progress.Message);
+            }
+
+            report(progress.Fraction ?? double.NaN, progress.Message);
+        });
         return ExplainAsync(() => system is null
             ? ImageBuilder.BuildAsync(image, folder, options, reporter, cancellationToken)
             : ImageBuilder.BuildApplicationAsync(image, system, folder, options, reporter, cancellationToken));
@@ -106,7 +120,7 @@ internal static class ImageCommands
                 ImageBuildFailure.MissingProgram => ErrorCatalogue.ProgramMissing,
                 ImageBuildFailure.MissingGuestFiles => ErrorCatalogue.FileAccess,
                 ImageBuildFailure.OutputExists => ErrorCatalogue.AlreadyExists,
-                ImageBuildFailure.NoSource => ErrorCatalogue.RecipeInvalid,
+                ImageBuildFailure.NoSource or ImageBuildFailure.UnverifiedSource => ErrorCatalogue.RecipeInvalid,
                 ImageBuildFailure.OtherSystem => ErrorCatalogue.NotAnImage,
                 ImageBuildFailure.Secret => ErrorCatalogue.UsageInvalid,
                 ImageBuildFailure.StepFailed => ErrorCatalogue.BuildFailed,

@@ -30,6 +30,13 @@ internal sealed partial class BuildLog(string path, IProgress<BuildProgress> pro
         Read(line);
     }
 
+    /// <summary>Says that a step is taken from the cache.</summary>
+    internal void AddCached(string step)
+    {
+        Add($"N: from the cache: {step}");
+        progress.Report(new BuildProgress(BuildPhase.Cached, null, $"from the cache: {step}"));
+    }
+
     private void Read(string line)
     {
         if (NewPackages().Match(line) is { Success: true } match)

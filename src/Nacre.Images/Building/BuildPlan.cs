@@ -14,70 +14,85 @@ namespace Nacre.Images.Building;
 public sealed record PlannedPackage(string Name, string Version, long InstalledBytes, long DownloadBytes);
 
 /// <summary>What a build would install, found out without building.</summary>
-/// <param name="Packages">The packages, by name.</param>
+/// <param name="Packages">The packages, by name; of an application layer those that it adds.</param>
 /// <param name="Files">The recipe's own files.</param>
-public sealed record BuildPlan(ImmutableArray<PlannedPackage> Packages, ImmutableArray<BuiltFile> Files)
+/// <param name="Covers">Of an application layer: files of the system that the recipe's own replace.</param>
+/// <param name="ChangedPackages">Of an application layer: packages of the system that would be changed, and how. With one of them a build fails.</param>
+public sealed record BuildPlan(ImmutableArray<PlannedPackage> Packages, ImmutableArray<BuiltFile> Files, ImmutableArray<CoveredPath> Covers, ImmutableArray<string> ChangedPackages)
 {
-    /// <summary>Asks apt what it would install for a system's recipe, with the signed indexes of today and in a folder of its own: this computer's packages play no part.</summary>
-    /// <exception cref="ImageBuildException">NoSource; MissingProgram; OtherSystem for an application layer; StepFailed with apt's own words.</exception>
+    /// <summary>Asks apt what it would install for a recipe, with the signed indexes of today and in a folder of its own: this computer's packages play no part.</summary>
+    /// <param name="recipe">The recipe.</param>
+    /// <param name="systemFolder">For an application layer: the folder of the system image that the recipe names.</param>
+    /// <param name="options">How it would be built.</param>
+    /// <param name="progress">Told each step.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    /// <exception cref="ImageBuildException">NoSource; MissingProgram; OtherSystem as for a build; StepFailed with apt's own words.</exception>
     [UnsupportedOSPlatform("windows")]
-    public static async Task<BuildPlan> MakeAsync(Recipe recipe, BuildOptions options, IProgress<BuildProgress> progress, CancellationToken cancellationToken)
+    public static async Task<BuildPlan> MakeAsync(Recipe recipe, string? systemFolder, BuildOptions options, IProgress<BuildProgress> progress, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(recipe);
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(progress);
-        if (recipe.Kind == ImageKind.Application)
-        {
-            throw new ImageBuildException(ImageBuildFailure.OtherSystem, $"'{recipe.Name}' is an application layer, and only a system can be planned without building");
-        }
-
         var folder = Path.Combine(options.TemporaryFolder, $"nacre-plan-{Guid.NewGuid():n}");
         Directory.CreateDirectory(folder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         try
         {
-            foreach (var inner in new[] { "lists/partial", "archives/partial" })
+            if (recipe.Kind == ImageKind.System)
             {
-                Directory.CreateDirectory(Path.Combine(folder, inner));
+                var (packages, _) = await ResolveAsync(
+                    folder, ImageBuilder.SourcesOf(recipe), installed: null, ["?essential", "apt", .. ImageBuilder.PackagesOf(recipe)], progress, cancellationToken).ConfigureAwait(false);
+                return new BuildPlan(packages, ImageBuilder.FilesOf(recipe), [], []);
             }
 
-            await File.WriteAllLinesAsync(Path.Combine(folder, "sources.list"), ImageBuilder.SourcesOf(recipe), cancellationToken).ConfigureAwait(false);
-            await File.WriteAllTextAsync(Path.Combine(folder, "apt.conf"), $"""
-                Dir::State "{folder}";
-                Dir::State::status "/dev/null";
-                Dir::State::lists "{folder}/lists";
-                Dir::Cache "{folder}";
-                Dir::Cache::archives "{folder}/archives";
-                Dir::Etc::sourcelist "{folder}/sources.list";
-                Dir::Etc::sourceparts "/dev/null";
-                Dir::Etc::preferences "/dev/null";
-                Dir::Etc::preferencesparts "/dev/null";
-                Apt::Install-Recommends "false";
-                Acquire::Languages "none";
-                Acquire::Retries "3";
-                APT::Sandbox::User "root";
-
-                """, cancellationToken).ConfigureAwait(false);
-            progress.Report(new BuildProgress(BuildPhase.Prepare, null, "reading the archives' indexes"));
-            await AptAsync(folder, ["apt-get", "-q", "update", "-o", "APT::Update::Error-Mode=any"], cancellationToken).ConfigureAwait(false);
-            progress.Report(new BuildProgress(BuildPhase.Prepare, null, "resolving the packages"));
-            var chosen = (await AptAsync(folder, ["apt-get", "-s", "-q", "install", "?essential", "apt", .. ImageBuilder.PackagesOf(recipe)], cancellationToken).ConfigureAwait(false))
-                .Select(line => line.Split(' ')).Where(words => words is ["Inst", _, ['(', ..], ..]).Select(words => (Name: words[1], Version: words[2].TrimStart('(')))
-                .DistinctBy(package => package.Name).ToDictionary(package => package.Name, package => package.Version, StringComparer.Ordinal);
-            var sizes = new Dictionary<(string, string), (long Installed, long Download)>();
-            foreach (var batch in chosen.Chunk(300))
+            var (_, system) = await ImageBuilder.ReadSystemAsync(recipe, systemFolder ?? "", cancellationToken).ConfigureAwait(false);
+            var below = SystemBelow.Open(system);
+            await using var _ = below.ConfigureAwait(false);
+            ImmutableArray<PlannedPackage> added = [];
+            ImmutableArray<string> changed = [];
+            if (!recipe.Packages.IsEmpty)
             {
-                AddSizes(await AptAsync(folder, ["apt-cache", "show", .. batch.Select(package => $"{package.Key}={package.Value}")], cancellationToken).ConfigureAwait(false), sizes);
+                var status = Path.Combine(folder, "status");
+                await File.WriteAllBytesAsync(status, await below.ReadAsync("var/lib/dpkg/status", cancellationToken).ConfigureAwait(false) ?? [], cancellationToken).ConfigureAwait(false);
+                var sources = await ImageBuilder.SourcesOfAsync(recipe, system, cancellationToken).ConfigureAwait(false);
+                (added, changed) = await ResolveAsync(folder, sources, status, [.. recipe.Packages], progress, cancellationToken).ConfigureAwait(false);
             }
 
-            return new BuildPlan(
-                [.. chosen.OrderBy(package => package.Key, StringComparer.Ordinal).Select(package => (package, size: sizes.GetValueOrDefault((package.Key.Split(':')[0], package.Value))))
-                    .Select(one => new PlannedPackage(one.package.Key.Split(':')[0], one.package.Value, one.size.Installed, one.size.Download))],
-                ImageBuilder.FilesOf(recipe));
+            return new BuildPlan(added, ImageBuilder.FilesOf(recipe), await below.CoveredByAsync(recipe.Files, cancellationToken).ConfigureAwait(false), changed);
         }
         finally
         {
             Directory.Delete(folder, recursive: true);
         }
+    }
+
+    /// <summary>What apt would install, and which installed packages it would change.</summary>
+    [UnsupportedOSPlatform("windows")]
+    private static async Task<(ImmutableArray<PlannedPackage> Added, ImmutableArray<string> Changed)> ResolveAsync(
+        string folder, ImmutableArray<string> sources, string? installed, string[] packages, IProgress<BuildProgress> progress, CancellationToken cancellationToken)
+    {
+        progress.Report(new BuildProgress(BuildPhase.Prepare, null, "reading the archives' indexes"));
+        var apt = await AptIndexes.FetchAsync(folder, sources, installed, _ => { }, cancellationToken).ConfigureAwait(false);
+        progress.Report(new BuildProgress(BuildPhase.Prepare, null, "resolving the packages"));
+        var lines = (await apt.RunAsync(["apt-get", "-s", "-q", "-o", "APT::Get::Upgrade=true", "install", "--", .. packages], cancellationToken).ConfigureAwait(false))
+            .Select(line => line.Split(' ')).ToList();
+
+        // "Inst NAME (VERSION …" is new, "Inst NAME [OLD] (VERSION …" and "Remv NAME [OLD]" change what is there.
+        var chosen = lines.Where(words => words is ["Inst", _, ['(', ..], ..]).Select(words => (Name: words[1], Version: words[2].TrimStart('(')))
+            .DistinctBy(package => package.Name).ToDictionary(package => package.Name, package => package.Version, StringComparer.Ordinal);
+        var changed = lines.Where(words => words is ["Inst" or "Remv", _, ['[', ..], ..])
+            .Select(words => words[0] == "Remv" || words.Length < 4 ? $"{words[1]} (removed)" : $"{words[1]} ({words[2].Trim('[', ']')} to {words[3].TrimStart('(')})");
+        var sizes = new Dictionary<(string, string), (long Installed, long Download)>();
+        foreach (var batch in chosen.Chunk(300))
+        {
+            AddSizes(await apt.RunAsync(["apt-cache", "show", .. batch.Select(package => $"{package.Key}={package.Value}")], cancellationToken).ConfigureAwait(false), sizes);
+        }
+
+        return (
+            [
+                .. chosen.OrderBy(package => package.Key, StringComparer.Ordinal).Select(package => (package, size: sizes.GetValueOrDefault((package.Key.Split(':')[0], package.Value))))
+                    .Select(one => new PlannedPackage(one.package.Key.Split(':')[0], one.package.Value, one.size.Installed, one.size.Download)),
+            ],
+            [.. changed.Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal)]);
     }
 
     private static void AddSizes(IEnumerable<string> stanzas, Dictionary<(string, string), (long Installed, long Download)> sizes)
@@ -100,22 +115,5 @@ public sealed record BuildPlan(ImmutableArray<PlannedPackage> Packages, Immutabl
                 fields.TryAdd(line[..colon], line[(colon + 2)..]);
             }
         }
-    }
-
-    private static async Task<List<string>> AptAsync(string folder, string[] command, CancellationToken cancellationToken)
-    {
-        var environment = new Dictionary<string, string> { ["PATH"] = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", ["LC_ALL"] = "C.UTF-8", ["APT_CONFIG"] = Path.Combine(folder, "apt.conf") };
-        foreach (var name in new[] { "http_proxy", "https_proxy", "no_proxy" })
-        {
-            if (Environment.GetEnvironmentVariable(name) is { } proxy)
-            {
-                environment[name] = proxy;
-            }
-        }
-
-        var lines = new List<string>();
-        var code = await ProcessTree.RunAsync(command[0], command[1..], folder, environment, lines.Add, cancellationToken).ConfigureAwait(false);
-        return code == 0 ? lines : throw new ImageBuildException(
-            ImageBuildFailure.StepFailed, $"{command[0]} ended with {code}:{Environment.NewLine}{string.Join(Environment.NewLine, lines.Where(line => line.StartsWith("E:", StringComparison.Ordinal)).Take(20))}");
     }
 }

@@ -6,6 +6,9 @@ public enum BuildPhase
     /// <summary>Checking the machine and writing what the build needs.</summary>
     Prepare,
 
+    /// <summary>A step is taken from an earlier build: the message says which.</summary>
+    Cached,
+
     /// <summary>Fetching packages.</summary>
     Download,
 

@@ -50,16 +50,15 @@ internal sealed class BuildWork : IDisposable
             Copy(new DirectoryInfo(guest), Directory.CreateDirectory(Path.Combine(work.Folder, "guest")).FullName);
             var steps = Directory.CreateDirectory(Path.Combine(work.Folder, "recipe")).FullName;
             RecipeSteps.Write(recipe, steps);
-            File.WriteAllLines(Path.Combine(work.Folder, "sources.list"), recipe.Base.Sources);
+            Directory.CreateDirectory(Path.Combine(work.Folder, "steps"));
             Directory.CreateDirectory(work.Cached);
             Open(work.Folder);
             Directory.CreateDirectory(work.Fresh);
             File.SetUnixFileMode(work.Fresh, Write);
             File.SetUnixFileMode(Path.GetDirectoryName(work.Fresh)!, Read);
-            foreach (var name in recipe.Kind == ImageKind.System ? new[] { "system.erofs", "kernel", "initramfs", "packages", "epoch", "archives" } : ["layer.erofs", "packages", "epoch", "contents", "archives"])
+            foreach (var name in recipe.Kind == ImageKind.System ? new[] { "system.erofs", "kernel", "initramfs", "packages", "epoch", "kept" } : ["layer.erofs", "packages", "epoch", "contents", "kept"])
             {
-                File.WriteAllBytes(work.Result(name), []);
-                File.SetUnixFileMode(work.Result(name), Write & ~(UnixFileMode.UserExecute | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute));
+                work.Expect(name);
             }
 
             File.SetUnixFileMode(outer, Enter);
@@ -73,6 +72,24 @@ internal sealed class BuildWork : IDisposable
     }
 
     internal string Result(string name) => Path.Combine(Folder, "out", name);
+
+    /// <summary>The file of a step that an earlier build kept.</summary>
+    internal string KeptStep(int number) => Path.Combine(Folder, "steps", $"{number}");
+
+    /// <summary>The file of a step that this build keeps.</summary>
+    internal string MadeStep(int number) => Result($"step-{number}");
+
+    /// <summary>Has a step kept.</summary>
+    internal void ExpectStep(int number) => Expect($"step-{number}");
+
+    /// <summary>Whether a step came to its end and was kept.</summary>
+    internal bool IsStepMade(int number) => File.ReadLines(Result("kept")).Contains($"{number}");
+
+    /// <summary>The folder of apt's indexes.</summary>
+    internal string AptFolder => Path.Combine(Folder, "apt");
+
+    /// <summary>Lets hooks that are nobody here read the indexes.</summary>
+    internal void OpenAptFolder() => Open(AptFolder);
 
     /// <summary>Gives the build the packages of the cache: as links where that is possible, so that nothing is copied.</summary>
     internal async Task TakeCachedPackagesAsync(string cache, CancellationToken cancellationToken)
@@ -102,6 +119,7 @@ internal sealed class BuildWork : IDisposable
     /// <summary>Adds what the build downloaded to the cache, whole files only.</summary>
     internal void KeepNewPackages(string cache)
     {
+        Directory.CreateDirectory(cache);
         foreach (var file in Directory.EnumerateFiles(Fresh, "*.deb"))
         {
             var target = Path.Combine(cache, Path.GetFileName(file));
@@ -110,6 +128,12 @@ internal sealed class BuildWork : IDisposable
             File.SetUnixFileMode(half, Read & ~(UnixFileMode.UserExecute | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute));
             File.Move(half, target, overwrite: true);
         }
+    }
+
+    private void Expect(string name)
+    {
+        File.WriteAllBytes(Result(name), []);
+        File.SetUnixFileMode(Result(name), Write & ~(UnixFileMode.UserExecute | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute));
     }
 
     private static void Copy(DirectoryInfo from, string to)

@@ -16,10 +16,11 @@ public sealed record InstalledPackage(string Name, string Version);
 public sealed record BuiltFile(string Path, string Sha256);
 
 /// <summary>An archive that packages were taken from, after apt verified its signature.</summary>
-/// <param name="Name">The address of its signed index, as apt calls the file.</param>
-/// <param name="Sha256">Of the signed index.</param>
+/// <param name="Name">The address of its signed index, as apt calls the file; of an unverified source its list of packages.</param>
+/// <param name="Sha256">Of that file.</param>
 /// <param name="SignedBy">The keyring and the fingerprints of the keys whose signatures were good.</param>
-public sealed record SignedArchive(string Name, string Sha256, string SignedBy);
+/// <param name="IsUnverified">The recipe takes it as it comes (<c>base.unverifiedSources</c>), and nobody looked for a signature.</param>
+public sealed record SignedArchive(string Name, string Sha256, string SignedBy, [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool IsUnverified = false);
 
 /// <summary>The system that an application layer was built on.</summary>
 /// <param name="Name">The system's image.</param>

@@ -15,6 +15,9 @@ public enum ImageBuildFailure
     /// <summary>No apt source of this machine serves the recipe's suite.</summary>
     NoSource,
 
+    /// <summary>A layer would take packages that nobody signed, because its system does, and its recipe does not say so.</summary>
+    UnverifiedSource,
+
     /// <summary>An application layer is to be built on something that is not the system that it is for.</summary>
     OtherSystem,
 

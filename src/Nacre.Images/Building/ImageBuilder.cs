@@ -22,7 +22,7 @@ public static class ImageBuilder
     private static readonly ImmutableArray<(string Program, string Package)> Programs =
     [
         ("mmdebstrap", "mmdebstrap"), ("mkfs.erofs", "erofs-utils"), ("apt-get", "apt"), ("dpkg", "dpkg"), ("tar", "tar"),
-        ("chroot", "coreutils"), ("setsid", "util-linux"),
+        ("chroot", "coreutils"), ("setsid", "util-linux"), ("zstd", "zstd"),
     ];
 
     /// <summary>Where administrators' programs are, on the PATH or not.</summary>
@@ -68,20 +68,15 @@ public static class ImageBuilder
         using var log = new BuildLog(logFile, progress);
         using var secrets = BuildSecrets.Create(recipe, options.Secrets);
         using var work = BuildWork.Create(options.TemporaryFolder, guest, recipe);
-        await work.TakeCachedPackagesAsync(options.PackageCache, cancellationToken).ConfigureAwait(false);
-
         var environment = EnvironmentOf(recipe, options, work, secrets, searchPath);
-        var exitCode = await ProcessTree.RunAsync(
-            "mmdebstrap", ArgumentsOf(recipe, sources), work.Folder, environment, log.Add, cancellationToken).ConfigureAwait(false);
-
-        // Whether it succeeded or not: what was downloaded need not be downloaded again.
-        work.KeepNewPackages(options.PackageCache);
-        if (exitCode != 0)
+        var indexes = await FetchAsync(work, sources, log, logFile, cancellationToken).ConfigureAwait(false);
+        var steps = BuildSteps.Of(
+            recipe, work, CacheOf(options), PathsOf(searchPath), ["system", environment["SOURCE_DATE_EPOCH"], .. ArgumentsOf(recipe, sources), .. indexes.Digests()],
+            [environment["NACRE_UUID"], environment["NACRE_EPOCH"]]);
+        if (!await steps.TakeAsync(log, cancellationToken).ConfigureAwait(false))
         {
-            throw new ImageBuildException(
-                ImageBuildFailure.StepFailed,
-                $"the build failed (mmdebstrap ended with {exitCode}); the log is {logFile}, its last lines:{Environment.NewLine}{log.LastLines}",
-                logFile);
+            await RunAsync("mmdebstrap", ArgumentsOf(recipe, sources, hasPackages: File.Exists(work.KeptStep(0))), steps, work, options, environment, log, logFile, cancellationToken).ConfigureAwait(false);
+            await steps.KeepImageAsync(["system.erofs", "kernel", "initramfs", "packages", "epoch"], cancellationToken).ConfigureAwait(false);
         }
 
         var packages = File.ReadLines(work.Result("packages"))
@@ -90,6 +85,7 @@ public static class ImageBuilder
             .OrderBy(package => package.Name, StringComparer.Ordinal);
         var image = DescriptionOf(recipe, work, "system.erofs") with
         {
+            Archives = await indexes.ArchivesAsync(guest, cancellationToken).ConfigureAwait(false),
             KernelCommandLine = CommandLineOf(recipe),
             KernelSize = new FileInfo(work.Result("kernel")).Length,
             InitramfsSize = new FileInfo(work.Result("initramfs")).Length,
@@ -131,7 +127,6 @@ public static class ImageBuilder
         using var log = new BuildLog(logFile, progress);
         using var secrets = BuildSecrets.Create(recipe, options.Secrets);
         using var work = BuildWork.Create(options.TemporaryFolder, guest, recipe);
-        await work.TakeCachedPackagesAsync(options.PackageCache, cancellationToken).ConfigureAwait(false);
         var environment = EnvironmentOf(recipe, options, work, secrets, searchPath);
         var (first, last) = AccountNumbersOf(recipe.Name);
         environment["NACRE_NAME"] = recipe.Name;
@@ -140,25 +135,111 @@ public static class ImageBuilder
         environment["NACRE_LAST_ID"] = last.ToString(CultureInfo.InvariantCulture);
         environment["NACRE_SYSTEM_EPOCH"] = on.Created.ToUnixTimeSeconds().ToString(CultureInfo.InvariantCulture);
         environment["NACRE_UUID"] = UuidOf(recipe, on.Sha256).ToString();
-        string[] user = Environment.IsPrivilegedProcess ? [] : ["--user", "--map-root-user", "--map-auto"];
-        var exitCode = await ProcessTree.RunAsync(
-            "unshare", [.. user, "--mount", "--pid", "--fork", "--kill-child", "/bin/sh", Path.Combine(work.Folder, "guest", "build", "application"), system],
-            work.Folder, environment, log.Add, cancellationToken).ConfigureAwait(false);
-        work.KeepNewPackages(options.PackageCache);
-        if (exitCode != 0)
+        var indexes = recipe.Packages.IsEmpty ? null : await FetchAsync(work, await SourcesOfAsync(recipe, system, cancellationToken).ConfigureAwait(false), log, logFile, cancellationToken).ConfigureAwait(false);
+        var steps = BuildSteps.Of(
+            recipe, work, CacheOf(options), PathsOf(searchPath),
+            ["application", on.Sha256, recipe.Name, environment["SOURCE_DATE_EPOCH"], environment["NACRE_PACKAGES"], .. indexes?.Digests() ?? []],
+            [environment["NACRE_UUID"], environment["NACRE_EPOCH"], environment["NACRE_SYSTEM_EPOCH"]]);
+        if (!await steps.TakeAsync(log, cancellationToken).ConfigureAwait(false))
         {
-            throw new ImageBuildException(
-                ImageBuildFailure.StepFailed, $"the build failed; the log is {logFile}, its last lines:{Environment.NewLine}{log.LastLines}", logFile);
+            string[] user = Environment.IsPrivilegedProcess ? [] : ["--user", "--map-root-user", "--map-auto"];
+            await RunAsync(
+                "unshare", [.. user, "--mount", "--pid", "--fork", "--kill-child", "/bin/sh", Path.Combine(work.Folder, "guest", "build", "application"), system],
+                steps, work, options, environment, log, logFile, cancellationToken).ConfigureAwait(false);
+            await steps.KeepImageAsync(["layer.erofs", "packages", "epoch", "contents"], cancellationToken).ConfigureAwait(false);
         }
 
         var contents = ReadContents(work.Result("contents"));
         var image = DescriptionOf(recipe, work, "layer.erofs") with
         {
-            On = on, Packages = [.. contents.Packages.Select(package => new InstalledPackage(package.Name, package.Version))],
+            On = on,
+            Archives = indexes is null ? [] : await indexes.ArchivesAsync(guest, cancellationToken).ConfigureAwait(false),
+            Packages = [.. contents.Packages.Select(package => new InstalledPackage(package.Name, package.Version))],
         };
         Deliver(image, work, ["layer.erofs"], output, ("contents.json", contents.ToJson()));
         progress.Report(new BuildProgress(BuildPhase.Done, 1, output));
         return image;
+    }
+
+    /// <summary>Runs what makes the image, and keeps what of it can be used again, however it ended.</summary>
+    /// <exception cref="ImageBuildException">StepFailed.</exception>
+    [UnsupportedOSPlatform("windows")]
+    private static async Task RunAsync(
+        string program, IEnumerable<string> arguments, BuildSteps steps, BuildWork work, BuildOptions options, Dictionary<string, string> environment, BuildLog log, string logFile,
+        CancellationToken cancellationToken)
+    {
+        if (!File.Exists(work.KeptStep(0)))
+        {
+            await work.TakeCachedPackagesAsync(options.PackageCache, cancellationToken).ConfigureAwait(false);
+        }
+
+        int exitCode;
+        try
+        {
+            exitCode = await ProcessTree.RunAsync(program, arguments, work.Folder, environment, log.Add, cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            work.KeepNewPackages(options.PackageCache);
+            await steps.KeepAsync().ConfigureAwait(false);
+        }
+
+        if (exitCode != 0)
+        {
+            throw new ImageBuildException(
+                ImageBuildFailure.StepFailed,
+                $"the build failed ({program} ended with {exitCode}); the log is {logFile}, its last lines:{Environment.NewLine}{log.LastLines}",
+                logFile);
+        }
+    }
+
+    /// <summary>Fetches what the archives offer now.</summary>
+    /// <exception cref="ImageBuildException">StepFailed.</exception>
+    [UnsupportedOSPlatform("windows")]
+    private static async Task<AptIndexes> FetchAsync(BuildWork work, ImmutableArray<string> sources, BuildLog log, string logFile, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var indexes = await AptIndexes.FetchAsync(work.AptFolder, sources, installed: null, log.Add, cancellationToken).ConfigureAwait(false);
+            work.OpenAptFolder();
+            return indexes;
+        }
+        catch (ImageBuildException exception)
+        {
+            throw new ImageBuildException(exception.Failure, $"the build failed; the log is {logFile}: {exception.Message}", logFile, exception);
+        }
+    }
+
+    [UnsupportedOSPlatform("windows")]
+    private static StepCache? CacheOf(BuildOptions options) => options.StepCache is { } folder ? new StepCache(folder, options.StepCacheBytes, TimeProvider.System) : null;
+
+    private static IEnumerable<string> PathsOf(string searchPath) => Programs.Select(item => ProcessTree.Find(item.Program, searchPath, SystemFolders)).OfType<string>();
+
+    /// <summary>The archives of an application layer: the recipe's, else those of the system below it.</summary>
+    /// <exception cref="ImageBuildException">NoSource; UnverifiedSource.</exception>
+    internal static async Task<ImmutableArray<string>> SourcesOfAsync(Recipe recipe, string system, CancellationToken cancellationToken)
+    {
+        ImmutableArray<string> given = [.. recipe.Base.Sources, .. recipe.Base.UnverifiedSources];
+        if (!given.IsEmpty)
+        {
+            return given;
+        }
+
+        var below = SystemBelow.Open(system);
+        await using var _ = below.ConfigureAwait(false);
+        var sources = await below.SourcesAsync(cancellationToken).ConfigureAwait(false);
+
+        // What the system's recipe took upon itself is not this one's.
+        if (sources.FirstOrDefault(source => RecipeSyntax.UncheckedSource().IsMatch(source)) is { } unverified)
+        {
+            throw new ImageBuildException(
+                ImageBuildFailure.UnverifiedSource,
+                $"the system '{recipe.On}' has a source of packages that nobody signed ('{unverified}'): name this recipe's own sources in base.sources, and those in base.unverifiedSources");
+        }
+
+        return sources.IsEmpty
+            ? throw new ImageBuildException(ImageBuildFailure.NoSource, $"the system '{recipe.On}' has no apt source; name some in the recipe's base.sources")
+            : sources;
     }
 
     /// <summary>The numbers of the system accounts that a layer makes: 20 of its own from 300 on, by its name, above those that a system gives from 100 on and
@@ -174,7 +255,8 @@ public static class ImageBuilder
     /// <summary>The archives of a system: the recipe's, else those of this machine.</summary>
     internal static ImmutableArray<string> SourcesOf(Recipe recipe)
     {
-        var sources = recipe.Base.Sources.IsEmpty ? AptSources.ForSuite("/etc/apt", recipe.Base.Suite, recipe.Base.Components) : recipe.Base.Sources;
+        ImmutableArray<string> given = [.. recipe.Base.Sources, .. recipe.Base.UnverifiedSources];
+        var sources = given.IsEmpty ? AptSources.ForSuite("/etc/apt", recipe.Base.Suite, recipe.Base.Components) : given;
         return sources.IsEmpty
             ? throw new ImageBuildException(
                 ImageBuildFailure.NoSource, $"no apt source of this machine is a Debian archive of '{recipe.Base.Suite}'; name one in the recipe's base.mirror")
@@ -192,7 +274,9 @@ public static class ImageBuilder
         return Path.Exists(output) ? throw new ImageBuildException(ImageBuildFailure.OutputExists, $"the output '{output}' exists already") : output;
     }
 
-    private static async Task<(BuiltOn On, string Path)> ReadSystemAsync(Recipe recipe, string folder, CancellationToken cancellationToken)
+    /// <summary>The system that an application layer is built on.</summary>
+    /// <exception cref="ImageBuildException">OtherSystem.</exception>
+    internal static async Task<(BuiltOn On, string Path)> ReadSystemAsync(Recipe recipe, string folder, CancellationToken cancellationToken)
     {
         try
         {
@@ -257,16 +341,19 @@ public static class ImageBuilder
         $"boot=nacre root=/dev/vda ro console=ttyS0 no_timer_check panic=-1 quiet {recipe.Kernel.CommandLine}".TrimEnd();
 
     /// <summary>mmdebstrap's arguments. Hooks are constant text: what they need is in files of the work folder.</summary>
-    internal static ImmutableArray<string> ArgumentsOf(Recipe recipe, ImmutableArray<string> sources) =>
+    /// <param name="recipe">The recipe.</param>
+    /// <param name="sources">The archives, of which the setup hook puts the indexes in.</param>
+    /// <param name="hasPackages">Whether the setup hook brings the root with its packages.</param>
+    internal static ImmutableArray<string> ArgumentsOf(Recipe recipe, ImmutableArray<string> sources, bool hasPackages = false) =>
     [
         Environment.IsPrivilegedProcess ? "--mode=root" : "--mode=unshare",
-        "--variant=apt",
+        hasPackages ? "--variant=custom" : "--variant=apt",
         "--format=null",
         "--verbose",
         // The root is thrown away, so nothing in it is cleaned up after the hooks.
-        "--skip=essential/unlink,download/empty,cleanup/apt,cleanup/reproducible",
+        "--skip=update,essential/unlink,download/empty,cleanup/apt,cleanup/reproducible",
         "--components=" + string.Join(',', recipe.Base.Components),
-        "--include=" + string.Join(',', PackagesOf(recipe)),
+        .. hasPackages ? [] : new[] { "--include=" + string.Join(',', PackagesOf(recipe)) },
         "--aptopt=Apt::Install-Recommends \"false\"",
         "--aptopt=Acquire::Languages \"none\"",
         "--aptopt=Acquire::Retries \"3\"",
@@ -277,9 +364,8 @@ public static class ImageBuilder
         "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/info/*",
         "--dpkgopt=path-exclude=/usr/share/lintian/*",
-        "--setup-hook=\"$NACRE_WORK/guest/build/cache-in\" \"$1\"",
-        "--essential-hook=\"$NACRE_WORK/guest/build/prepare\" \"$1\"",
-        "--customize-hook=\"$NACRE_WORK/guest/build/cache-out\" \"$1\"",
+        "--setup-hook=\"$NACRE_WORK/guest/build/setup\" \"$1\"",
+        .. hasPackages ? [] : new[] { "--essential-hook=\"$NACRE_WORK/guest/build/prepare\" \"$1\"", "--customize-hook=\"$NACRE_WORK/guest/build/cache-out\" \"$1\"" },
         "--customize-hook=\"$NACRE_WORK/guest/build/customize\" \"$1\"",
         "--customize-hook=\"$NACRE_WORK/guest/build/image\" \"$1\"",
         recipe.Base.Suite,
@@ -362,7 +448,6 @@ public static class ImageBuilder
         KernelSize = 0,
         InitramfsSize = 0,
         Packages = [],
-        Archives = [.. File.ReadLines(work.Result("archives")).Select(line => line.Split('\t')).Where(words => words.Length == 3).Select(words => new SignedArchive(words[0], words[1], words[2].Trim()))],
         Files = FilesOf(recipe),
     };
 

@@ -13,7 +13,7 @@ internal static class RecipeSteps
 {
     private const string Place = "/nacre-build";
 
-    /// <summary>Writes <c>recipe.sh</c>, <c>scripts.sh</c> and their files into <paramref name="folder"/>.</summary>
+    /// <summary>Writes <c>recipe.sh</c>, one <c>script-N.sh</c> for each script, and their files into <paramref name="folder"/>.</summary>
     internal static void Write(Recipe recipe, string folder)
     {
         var script = new StringBuilder("#!/bin/sh\nset -eu\numask 022\n");
@@ -39,17 +39,15 @@ internal static class RecipeSteps
 
         File.WriteAllText(Path.Combine(folder, "recipe.sh"), script.ToString());
 
-        // Apart, because only they see the secrets.
-        script.Clear().Append("#!/bin/sh\nset -eu\numask 022\n");
+        // Apart, because only they see the secrets, and each is a step that a build may begin behind.
         for (var index = 0; index < recipe.Scripts.Length; index++)
         {
             var step = recipe.Scripts[index];
             File.WriteAllText(Path.Combine(folder, $"script-{index}"), step.Run);
-            script.Append(CultureInfo.InvariantCulture, $"printf 'N: script %s\\n' {Quote(step.Name)}\n");
-            script.Append(CultureInfo.InvariantCulture, $"/bin/sh -eu {Place}/script-{index} </dev/null\n");
+            File.WriteAllText(
+                Path.Combine(folder, $"script-{index}.sh"),
+                $"#!/bin/sh\nset -eu\numask 022\nprintf 'N: script %s\\n' {Quote(step.Name)}\nexec /bin/sh -eu {Place}/script-{index} </dev/null\n");
         }
-
-        File.WriteAllText(Path.Combine(folder, "scripts.sh"), script.ToString());
     }
 
     /// <summary>One shell word that means exactly <paramref name="value"/>.</summary>

@@ -99,10 +99,23 @@ public static class ImageChecker
         var archives = BuiltImage.FromJson(File.ReadAllBytes(Path.Combine(folder, "image.json"))).Archives;
         return archives.IsDefaultOrEmpty
             ? ImageChecks.Result(ReleaseChecks.Signatures, CheckOutcome.NotDone, "the build did not write down from which archives it took its packages", [])
-            : ImageChecks.Result(
-                ReleaseChecks.Signatures, archives.All(archive => archive.SignedBy.Length > 0) ? CheckOutcome.Passed : CheckOutcome.Failed,
-                $"{archives.Count(archive => archive.SignedBy.Length > 0)} of {archives.Length} archives are signed by a key of their keyring",
-                [.. archives.Select(archive => $"{archive.Name}: {(archive.SignedBy.Length > 0 ? archive.SignedBy : "no good signature")}; index sha256 {archive.Sha256}")]);
+            : Signatures(archives);
+    }
+
+    /// <summary>Failed where a signature is missing that apt should have insisted on; not done where the recipe takes packages of a source unverified.</summary>
+    internal static CheckResult Signatures(IReadOnlyList<SignedArchive> archives)
+    {
+        var checkedOnes = archives.Where(archive => !archive.IsUnverified).ToList();
+        var unverified = archives.Count - checkedOnes.Count;
+        var signed = $"{checkedOnes.Count(archive => archive.SignedBy.Length > 0)} of {checkedOnes.Count} archives are signed by a key of their keyring";
+        return ImageChecks.Result(
+            ReleaseChecks.Signatures,
+            checkedOnes.Any(archive => archive.SignedBy.Length == 0) ? CheckOutcome.Failed : unverified > 0 ? CheckOutcome.NotDone : CheckOutcome.Passed,
+            unverified == 0 ? signed : $"packages of {unverified} sources were not verified, as the recipe says (base.unverifiedSources); {signed}",
+            [
+                .. archives.Select(archive => archive.IsUnverified ? $"{archive.Name}: its packages were not verified; list of packages sha256 {archive.Sha256}"
+                    : $"{archive.Name}: {(archive.SignedBy.Length > 0 ? archive.SignedBy : "no good signature")}; index sha256 {archive.Sha256}"),
+            ]);
     }
 
     [UnsupportedOSPlatform("windows")]

@@ -61,33 +61,9 @@ public static class ErofsFiles
     {
         ArgumentNullException.ThrowIfNull(device);
         ArgumentNullException.ThrowIfNull(path);
-        if (await ErofsReader.TryOpenAsync(device, cancellationToken).ConfigureAwait(false) is not { } reader)
-        {
-            return null;
-        }
-
-        var node = reader.RootNode;
-        ErofsInode? inode = null;
-        foreach (var part in path.Split('/', StringSplitOptions.RemoveEmptyEntries).Prepend(""))
-        {
-            if (part.Length > 0)
-            {
-                if (await FindAsync(reader, inode!, part, cancellationToken).ConfigureAwait(false) is not { } found)
-                {
-                    return null;
-                }
-
-                node = found;
-            }
-
-            inode = reader.TryPositionOf(node, out var position) ? await ErofsInode.TryReadAsync(reader, position, cancellationToken).ConfigureAwait(false) : null;
-            if (inode is null)
-            {
-                return null;
-            }
-        }
-
-        if (!inode!.TryLocateFile(reader, maximum, out var places))
+        if (await ErofsReader.TryOpenAsync(device, cancellationToken).ConfigureAwait(false) is not { } reader
+            || await InodeAtAsync(reader, path, cancellationToken).ConfigureAwait(false) is not { } inode
+            || !inode.TryLocateFile(reader, maximum, out var places))
         {
             return null;
         }
@@ -107,14 +83,60 @@ public static class ErofsFiles
         return content.ToArray();
     }
 
-    /// <summary>The node of an entry of a directory; null if it has none of this name, or can't be read.</summary>
-    private static async Task<ulong?> FindAsync(ErofsReader reader, ErofsInode directory, string name, CancellationToken cancellationToken)
+    /// <summary>The names in one directory. Symbolic links are not followed.</summary>
+    /// <param name="device">A device that holds the file system from its first byte on.</param>
+    /// <param name="path">The directory's path, with <c>/</c> between its parts.</param>
+    /// <param name="cancellationToken">Ends it.</param>
+    /// <returns>The names, in no order; null if there is no such directory, or it can't be read.</returns>
+    /// <exception cref="OperationCanceledException">It was ended.</exception>
+    public static async Task<IReadOnlyList<string>?> ListAsync(IBlockDevice device, string path, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        ArgumentNullException.ThrowIfNull(path);
+        return await ErofsReader.TryOpenAsync(device, cancellationToken).ConfigureAwait(false) is { } reader
+            && await InodeAtAsync(reader, path, cancellationToken).ConfigureAwait(false) is { } inode
+            && await EntriesAsync(reader, inode, cancellationToken).ConfigureAwait(false) is { } entries
+            ? [.. entries.Select(entry => entry.Name)]
+            : null;
+    }
+
+    /// <summary>The inode at a path; null if there is none, or it can't be read.</summary>
+    private static async Task<ErofsInode?> InodeAtAsync(ErofsReader reader, string path, CancellationToken cancellationToken)
+    {
+        var node = reader.RootNode;
+        ErofsInode? inode = null;
+        foreach (var part in path.Split('/', StringSplitOptions.RemoveEmptyEntries).Prepend(""))
+        {
+            if (part.Length > 0)
+            {
+                var entries = await EntriesAsync(reader, inode!, cancellationToken).ConfigureAwait(false);
+                if (entries?.FirstOrDefault(entry => entry.Name == part) is not { Name: not null } found)
+                {
+                    return null;
+                }
+
+                node = found.Node;
+            }
+
+            inode = reader.TryPositionOf(node, out var position) ? await ErofsInode.TryReadAsync(reader, position, cancellationToken).ConfigureAwait(false) : null;
+            if (inode is null)
+            {
+                return null;
+            }
+        }
+
+        return inode;
+    }
+
+    /// <summary>A directory's entries; null if it is none, or can't be read.</summary>
+    private static async Task<List<ErofsEntry>?> EntriesAsync(ErofsReader reader, ErofsInode directory, CancellationToken cancellationToken)
     {
         if (!directory.TryLocateDirectory(reader, out var blocks))
         {
             return null;
         }
 
+        var found = new List<ErofsEntry>();
         var block = new byte[reader.BlockSize];
         foreach (var place in blocks)
         {
@@ -125,13 +147,10 @@ public static class ErofsFiles
                 return null;
             }
 
-            if (entries.FirstOrDefault(entry => entry.Name == name) is { Name: not null } found)
-            {
-                return found.Node;
-            }
+            found.AddRange(entries);
         }
 
-        return null;
+        return found;
     }
 
     /// <summary>One search.</summary>

@@ -78,8 +78,11 @@ public sealed record RecipeBase
     /// <summary>Archive sections.</summary>
     public ImmutableArray<string> Components { get; internal init; } = ["main"];
 
-    /// <summary>One-line apt sources. Empty: those of the machine that builds, as far as they are Debian's of this suite.</summary>
+    /// <summary>One-line apt sources. With <see cref="UnverifiedSources"/> empty too: those of the machine that builds, as far as they are Debian's of this suite; of a layer those of its system.</summary>
     public ImmutableArray<string> Sources { get; internal init; } = [];
+
+    /// <summary>One-line sources whose packages are taken without a look at any signature, each with <c>[trusted=yes]</c>.</summary>
+    public ImmutableArray<string> UnverifiedSources { get; internal init; } = [];
 }
 
 /// <summary>The kernel of an image.</summary>

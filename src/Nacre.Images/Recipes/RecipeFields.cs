@@ -84,13 +84,25 @@ internal sealed class RecipeFields(RecipeMap map, string path, Action<RecipeNode
         return false;
     }
 
-    internal ImmutableArray<string> Words(string key, Regex shape, string expected, bool unique = true)
+    /// <summary>A list of words of one shape.</summary>
+    /// <param name="key">Where it is.</param>
+    /// <param name="shape">What each word looks like.</param>
+    /// <param name="expected">The shape, for people.</param>
+    /// <param name="unique">Whether a word may be there once only.</param>
+    /// <param name="refuse">What is wrong with a word that needs words of its own; null where nothing is.</param>
+    internal ImmutableArray<string> Words(string key, Regex shape, string expected, bool unique = true, Func<string, string?>? refuse = null)
     {
         var words = ImmutableArray.CreateBuilder<string>();
         var index = 0;
         foreach (var item in Items(key))
         {
             var name = $"{key}[{index++}]";
+            if (item is RecipeScalar scalar && refuse?.Invoke(scalar.Value) is { } reason)
+            {
+                Report(item, name, reason);
+                continue;
+            }
+
             if (Text(item, name, shape, expected) is not { } word)
             {
                 continue;

@@ -278,7 +278,11 @@ public static class RecipeParser
             var suite = inner.Text("suite", RecipeSyntax.Suite(), "a Debian suite such as bookworm", required: true);
             var components = inner.Words("components", RecipeSyntax.Component(), "an archive section such as main");
             var mirror = inner.Text("mirror", RecipeSyntax.Mirror(), "an http or https address");
-            var sources = inner.Words("sources", RecipeSyntax.Source(), expectedSource);
+            var sources = inner.Words("sources", RecipeSyntax.Source(), expectedSource, refuse: source => RecipeSyntax.UncheckedSource().IsMatch(source)
+                ? "has apt take packages that nobody signed: leave that option out, or list the source without it in base.unverifiedSources, and every check of the release says so"
+                : null);
+            var unverified = inner.Words("unverifiedSources", RecipeSyntax.UnverifiedSource(), "a line such as 'deb http://mirror.example/debian bookworm main' ([arch=…] allowed)", refuse: source =>
+                RecipeSyntax.UncheckedSource().IsMatch(source) ? "give the source without this option: base.unverifiedSources means it" : null);
             if (inner.Has("mirror") && inner.Has("sources"))
             {
                 inner.Report(inner.Find("sources")!, "sources", "give either a mirror or sources");
@@ -290,6 +294,7 @@ public static class RecipeParser
             {
                 Suite = suite,
                 Components = components,
+                UnverifiedSources = [.. unverified.Select(line => line.StartsWith("deb [", StringComparison.Ordinal) ? $"deb [trusted=yes {line["deb [".Length..]}" : $"deb [trusted=yes] {line["deb ".Length..]}")],
                 Sources = mirror.Length > 0 ? [$"deb {mirror} {suite} {string.Join(' ', components)}"] : sources,
             };
         }

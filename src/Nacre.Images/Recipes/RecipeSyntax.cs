@@ -71,6 +71,14 @@ internal static partial class RecipeSyntax
     [GeneratedRegex(@"\Adeb( \[(signed-by=/[A-Za-z0-9/._-]+|arch=[a-z0-9,]+)( (signed-by=/[A-Za-z0-9/._-]+|arch=[a-z0-9,]+))*\])? https?://[A-Za-z0-9.:-]{1,253}(/[A-Za-z0-9._~/%-]*)? [A-Za-z0-9./_-]{1,100}( [a-z][a-z0-9/-]{0,40})+\z")]
     internal static partial Regex Source();
 
+    /// <summary>A source with an option that has apt take what nobody signed, or what is signed with broken methods.</summary>
+    [GeneratedRegex(@"\Adeb\s*\[[^]]*\b(trusted|allow-insecure|allow-weak|allow-downgrade-to-insecure)[+-]?=", RegexOptions.IgnoreCase)]
+    internal static partial Regex UncheckedSource();
+
+    // As a source, without keys: nothing is checked with them.
+    [GeneratedRegex(@"\Adeb( \[arch=[a-z0-9,]+\])? https?://[A-Za-z0-9.:-]{1,253}(/[A-Za-z0-9._~/%-]*)? [A-Za-z0-9./_-]{1,100}( [a-z][a-z0-9/-]{0,40})+\z")]
+    internal static partial Regex UnverifiedSource();
+
     /// <summary>Absolute, canonical (no <c>.</c>, <c>..</c>, doubled or trailing slash), without control characters, at most 1024 long.</summary>
     internal static bool IsPath(string path) =>
         path.Length is > 1 and <= 1024 && path[0] == '/' && !path.Any(char.IsControl)

@@ -69,6 +69,9 @@ public sealed partial class ErofsFilesTests : IDisposable
             Assert.Null(await ReadAsync(image, path));
         }
 
+        Assert.Contains("file-0123", (await ErofsFiles.ListAsync(new BytesDevice(image), "many", TestContext.Current.CancellationToken))!);
+        Assert.Null(await ErofsFiles.ListAsync(new BytesDevice(image), "/big", TestContext.Current.CancellationToken));
+        Assert.Null(await ErofsFiles.ListAsync(new BytesDevice(image), "/nothing", TestContext.Current.CancellationToken));
         Assert.Null(await ErofsFiles.ReadAsync(new BytesDevice(image), "/big", contents["/big"].Length - 1, TestContext.Current.CancellationToken));
 
         // Damaged anywhere, it is the content, something else of that length or nothing; never an exception.
