@@ -119,6 +119,20 @@ public class AuditTests
         Assert.True((await world.Admin.GetAuditAsync()).Verified);
     }
 
+    [Theory]
+    [InlineData("""{"a\u0000canary": 1}""")]
+    [InlineData("""{"name": "ann", "canary\n2 forged": 1}""")]
+    [InlineData("""{"name": "Canary\ud83d\ude00"}""")]
+    public async Task What_a_caller_wrote_is_not_in_the_line_of_its_refusal(string body)
+    {
+        await using var world = await StartAsync();
+        await world.SendAsync("POST", "v1/users", world.Token, Json(body));
+        var line = (await world.Admin.GetAuditAsync()).Entries[^1];
+        Assert.Equal(("request", "CreateUser", AuditResult.Refused), (line.Action, line.Subject, line.Result));
+        Assert.DoesNotContain("canary", line.ToString(), StringComparison.OrdinalIgnoreCase);
+        Assert.DoesNotContain("could not be written", world.Log.Text, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task Who_asks_for_what_is_refused_fills_no_disk_and_hides_no_insider()
     {

@@ -23,6 +23,7 @@ internal sealed class World : IAsyncDisposable
     private WebApplication? app;
     private string? database;
     private World? first;
+    private bool isChanged;
 
     private World(Action<WebApplicationBuilder>? customise) => this.customise = customise;
 
@@ -78,6 +79,7 @@ internal sealed class World : IAsyncDisposable
     /// <summary>Looks into the database from outside. Names are in quotation marks, which both databases know.</summary>
     public async Task<object?> SqlAsync(string sql)
     {
+        isChanged |= !sql.StartsWith("SELECT", StringComparison.Ordinal);
         if (Cluster is not null)
         {
             return await Cluster.ExecuteAsync(database!, sql);
@@ -234,7 +236,7 @@ internal sealed class World : IAsyncDisposable
 
         if (Cluster is not null && first is null)
         {
-            await Cluster.DropDatabaseAsync(database!);
+            await Cluster.GiveBackAsync(database!, isChanged);
         }
 
         Http.Dispose();

@@ -21,6 +21,7 @@ internal sealed class Refusals(IServiceScopeFactory scopes, TimeProvider time, I
     /// <summary>Sources that the line about what was left out names.</summary>
     private const int MostNamed = 10;
 
+    private const int LongestDetail = 400;
     private const string Others = "others";
     private static readonly TimeSpan Span = TimeSpan.FromHours(1);
     private readonly Lock gate = new();
@@ -30,9 +31,7 @@ internal sealed class Refusals(IServiceScopeFactory scopes, TimeProvider time, I
     /// <summary>Notes a failure that is about to be answered.</summary>
     public async Task NoteAsync(HttpContext context, Failure failure)
     {
-        var isOutage = failure.Kind == ErrorCatalogue.DatabaseUnreachable || failure.Kind == ErrorCatalogue.DatabaseRefused;
-        if (isOutage || context.GetEndpoint() is not RouteEndpoint endpoint || (HttpMethods.IsGet(context.Request.Method) || HttpMethods.IsHead(context.Request.Method))
-            && failure.Kind.HttpStatus is not (StatusCodes.Status401Unauthorized or StatusCodes.Status403Forbidden))
+        if (context.GetEndpoint() is not RouteEndpoint endpoint || !IsTold(context.Request.Method, failure.Kind))
         {
             return;
         }
@@ -47,10 +46,12 @@ internal sealed class Refusals(IServiceScopeFactory scopes, TimeProvider time, I
 
         var isSignIn = !isInsider && endpoint.Metadata.GetMetadata<IAuthorizeData>() is not null;
         var result = failure.Kind.HttpStatus >= StatusCodes.Status500InternalServerError ? AuditResult.Failed : AuditResult.Refused;
+
+        // What is wrong with the form of a request is told in the caller's own words.
+        var detail = failure.Kind == ErrorCatalogue.RequestInvalid ? failure.Kind.Code : $"{failure.Kind.Code}: {Text.Printable(failure.Detail, LongestDetail)}";
         try
         {
-            await WriteAsync(
-                caller.Actor ?? "nobody", isSignIn ? "sign-in" : "request", SubjectOf(endpoint, context.Request.RouteValues), $"{failure.Kind.Code}: {failure.Detail}", result, CancellationToken.None);
+            await WriteAsync(caller.Actor ?? "nobody", isSignIn ? "sign-in" : "request", SubjectOf(endpoint, context.Request.RouteValues), detail, result, CancellationToken.None);
         }
 #pragma warning disable CA1031 // The caller is to get the answer in any case.
         catch (Exception exception)
@@ -100,6 +101,13 @@ internal sealed class Refusals(IServiceScopeFactory scopes, TimeProvider time, I
                 "server", "audit.left-out", hour.Who,
                 string.Create(CultureInfo.InvariantCulture, $"{hour.LeftOut.Values.Sum()} refusals since {hour.Since:u} are not written, of {hour.LeftOut.Count} sources: {string.Join(", ", named)}"), AuditResult.Refused, cancellationToken);
         }
+    }
+
+    private static bool IsTold(string method, ErrorKind kind)
+    {
+        var isOutage = kind == ErrorCatalogue.DatabaseUnreachable || kind == ErrorCatalogue.DatabaseRefused; // there is nowhere to write it
+        var isCredential = kind.HttpStatus is StatusCodes.Status401Unauthorized or StatusCodes.Status403Forbidden;
+        return !isOutage && (isCredential || !(HttpMethods.IsGet(method) || HttpMethods.IsHead(method)));
     }
 
     private static string SubjectOf(RouteEndpoint endpoint, RouteValueDictionary values)

@@ -26,6 +26,10 @@ internal static class Text
         return true;
     }
 
+    /// <summary>The beginning of a text, with question marks for what <see cref="IsPrintable"/> refuses.</summary>
+    public static string Printable(string untrusted, int maximum) =>
+        string.Concat(untrusted.EnumerateRunes().Take(maximum).Select(rune => System.Text.Rune.IsControl(rune) || rune == System.Text.Rune.ReplacementChar ? "?" : rune.ToString()));
+
     public static bool IsSha256(string? untrusted) => untrusted is { Length: 64 } && !untrusted.AsSpan().ContainsAnyExcept(LowerHex);
 
     public static string Hex(ReadOnlySpan<byte> bytes) => Convert.ToHexStringLower(bytes);

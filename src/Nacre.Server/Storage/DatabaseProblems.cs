@@ -8,6 +8,8 @@ namespace Nacre.Server;
 /// <summary>What an exception of the database means, wherever it lies in what was thrown.</summary>
 internal static class DatabaseProblems
 {
+    private const string IdleInTransactionTimeout = "25P03";
+
     /// <returns>Null: it is none whose cause is known.</returns>
     public static Failure? Find(Exception exception)
     {
@@ -29,7 +31,7 @@ internal static class DatabaseProblems
         PostgresException { SqlState: PostgresErrorCodes.CharacterNotInRepertoire or PostgresErrorCodes.UntranslatableCharacter } => NoText,
         PostgresException refused when refused.SqlState is PostgresErrorCodes.InvalidPassword or PostgresErrorCodes.InvalidAuthorizationSpecification
             or PostgresErrorCodes.InvalidCatalogName or PostgresErrorCodes.InsufficientPrivilege => new Failure(ErrorCatalogue.DatabaseRefused, $"PostgreSQL refuses: {refused.MessageText}"),
-        PostgresException { IsTransient: true } away => new Failure(ErrorCatalogue.DatabaseUnreachable, $"PostgreSQL can't serve now: {away.MessageText}"),
+        PostgresException away when away.IsTransient || away.SqlState == IdleInTransactionTimeout => new Failure(ErrorCatalogue.DatabaseUnreachable, $"PostgreSQL can't serve now: {away.MessageText}"),
         PostgresException or NpgsqlOperationInProgressException => null,
         NpgsqlException { InnerException: TimeoutException } => new Failure(ErrorCatalogue.DatabaseUnreachable, "PostgreSQL did not answer in time: it does too much, or another server holds the lock of writers"),
         NpgsqlException { IsTransient: true } away => new Failure(ErrorCatalogue.DatabaseUnreachable, $"PostgreSQL can't be reached: {(away.InnerException ?? away).Message}"),

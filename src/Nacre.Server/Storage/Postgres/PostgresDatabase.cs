@@ -27,9 +27,10 @@ internal sealed class PostgresDatabase(DbContextOptions<PostgresDatabase> option
         }
     }
 
-    /// <summary>One server at a time; the others find it done.</summary>
+    /// <summary>One server at a time; the others wait, and find it done. A change of a large table takes longer than a request may.</summary>
     public override async Task PrepareAsync(CancellationToken cancellationToken)
     {
+        Database.SetCommandTimeout(TimeSpan.FromHours(1));
         await Database.OpenConnectionAsync(cancellationToken);
         try
         {
@@ -40,6 +41,7 @@ internal sealed class PostgresDatabase(DbContextOptions<PostgresDatabase> option
         finally
         {
             await Database.CloseConnectionAsync();
+            Database.SetCommandTimeout(null);
         }
     }
 
