@@ -190,8 +190,9 @@ public sealed record BootTest
         }
 
         return System.Kind != ImageKind.Disk ? Result(false, $"the guest's agent did not answer within {limit.TotalMinutes:0.#} minutes", [])
-            : started.Length > 0 && !nothing ? Result(true, $"no agent answered within {limit.TotalMinutes:0.#} minutes; the firmware started {started}, and the guest runs", [])
-            : Result(false, "the firmware found nothing on the disk to start", []);
+            : nothing ? Result(false, "the firmware found nothing on the disk to start", [])
+            : started.Length > 0 ? Result(true, $"no agent answered within {limit.TotalMinutes:0.#} minutes; the firmware started {started}, and the guest runs", [])
+            : Result(false, $"the firmware started nothing within {limit.TotalMinutes:0.#} minutes", []);
 
         BootTestResult Result(bool isHealthy, string reason, IReadOnlyList<string> failedUnits) => new(
             isHealthy, reason, clock.Elapsed.TotalSeconds, accelerator, failedUnits,
