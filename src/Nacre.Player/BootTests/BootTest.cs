@@ -177,6 +177,12 @@ public sealed record BootTest
         await ending.CancelAsync().ConfigureAwait(false);
         await answered.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         cancellationToken.ThrowIfCancellationRequested();
+        if (qemu.Ended.IsCompleted)
+        {
+            await qemu.Heard.ConfigureAwait(false);
+            return Result(false, GuestHealth.ReasonOf(qemu.ConsoleText) ?? "the guest ended before its agent answered", []);
+        }
+
         if (answered.IsCompletedSuccessfully)
         {
             return System.Kind == ImageKind.Disk
@@ -184,10 +190,10 @@ public sealed record BootTest
                 : await AskAsync(qemu, agent, clock, Result, report, cancellationToken).ConfigureAwait(false);
         }
 
-        return qemu.Ended.IsCompleted ? Result(false, GuestHealth.ReasonOf(qemu.ConsoleText) ?? "the guest ended before its agent answered", [])
-            : System.Kind != ImageKind.Disk ? Result(false, $"the guest's agent did not answer within {limit.TotalMinutes:0.#} minutes", [])
-            : started.Length > 0 && !nothing ? Result(true, $"no agent answered within {limit.TotalMinutes:0.#} minutes; the firmware started {started}, and the guest runs", [])
-            : Result(false, "the firmware found nothing on the disk to start", []);
+        return System.Kind != ImageKind.Disk ? Result(false, $"the guest's agent did not answer within {limit.TotalMinutes:0.#} minutes", [])
+            : nothing ? Result(false, "the firmware found nothing on the disk to start", [])
+            : started.Length > 0 ? Result(true, $"no agent answered within {limit.TotalMinutes:0.#} minutes; the firmware started {started}, and the guest runs", [])
+            : Result(false, $"the firmware started nothing within {limit.TotalMinutes:0.#} minutes", []);
 
         BootTestResult Result(bool isHealthy, string reason, IReadOnlyList<string> failedUnits) => new(
             isHealthy, reason, clock.Elapsed.TotalSeconds, accelerator, failedUnits,
@@ -199,16 +205,15 @@ public sealed record BootTest
         Qemu qemu, GuestAgent agent, Stopwatch clock, Func<bool, string, IReadOnlyList<string>, BootTestResult> result, Action<string> report, CancellationToken cancellationToken)
     {
         BootTestResult? healthy = null;
-        IReadOnlyList<(string Unit, string State)> missing = [.. Units.Select(unit => (unit, "unknown"))];
         report("waiting for the guest's units");
         while (true)
         {
-            var settled = false;
+            var end = healthy is null ? Limit : TimeSpan.FromSeconds(healthy.Seconds) + SettleLimit;
             try
             {
-                (missing, settled) = await GuestHealth.FindInactiveAsync(agent, Units, cancellationToken).ConfigureAwait(false);
+                var (missing, settled) = await GuestHealth.FindInactiveAsync(agent, Units, cancellationToken).ConfigureAwait(false);
                 healthy ??= missing.Count == 0 ? result(true, Units.Count == 0 ? "its agent answered" : "its agent answered, and its units were active", []) : null;
-                if (settled || clock.Elapsed > (healthy is null ? Limit : TimeSpan.FromSeconds(healthy.Seconds) + SettleLimit))
+                if (settled || clock.Elapsed > end)
                 {
                     var failed = await FailedUnitsAsync(agent, cancellationToken).ConfigureAwait(false);
                     var names = string.Join(", ", missing.Select(one => $"{one.Unit} is {one.State}"));
@@ -216,19 +221,20 @@ public sealed record BootTest
                         : result(false, settled ? $"the guest started without what must be active: {names}" : $"the guest was not healthy within {Limit.TotalMinutes:0.#} minutes: {names}", failed);
                 }
             }
-            catch (NacreException exception) when (exception.Kind == ErrorCatalogue.GuestFailed && !qemu.Ended.IsCompleted && clock.Elapsed <= Limit)
-            {
-                // Busy: asked again.
-            }
             catch (NacreException exception) when (exception.Kind == ErrorCatalogue.GuestFailed)
             {
-                return result(false, GuestHealth.ReasonOf(qemu.ConsoleText) ?? exception.Message, []);
+                // It is busy, and asked again, or it has ended.
+                if (clock.Elapsed > end && !qemu.Ended.IsCompleted)
+                {
+                    return healthy ?? result(false, exception.Message, []);
+                }
             }
 
             await Task.WhenAny(qemu.Ended, Task.Delay(LookInterval, cancellationToken)).ConfigureAwait(false);
             cancellationToken.ThrowIfCancellationRequested();
             if (qemu.Ended.IsCompleted)
             {
+                await qemu.Heard.ConfigureAwait(false);
                 return result(false, GuestHealth.ReasonOf(qemu.ConsoleText) ?? "the guest ended while it started", []);
             }
         }

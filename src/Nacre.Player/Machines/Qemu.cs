@@ -105,6 +105,9 @@ internal sealed class Qemu : IAsyncDisposable
     /// <summary>Completes when QEMU has ended.</summary>
     public Task Ended => process?.WaitForExitAsync() ?? adopted!.Ended;
 
+    /// <summary>Completes when it has ended and all that it said was read.</summary>
+    public Task Heard => Task.WhenAll(console, errors);
+
     public int ProcessId => process?.Id ?? adopted!.Id;
 
     /// <summary>The last lines of the guest's serial console.</summary>
@@ -189,7 +192,7 @@ internal sealed class Qemu : IAsyncDisposable
     {
         Kill();
         await Ended.ConfigureAwait(false);
-        await Task.WhenAll(console, errors).ConfigureAwait(false);
+        await Heard.ConfigureAwait(false);
         process?.Dispose();
     }
 
