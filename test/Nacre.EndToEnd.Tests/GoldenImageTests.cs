@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using System.Text.Json;
 using Nacre.Contracts;
 using Nacre.Testing;
 using Xunit;
@@ -29,6 +30,19 @@ public sealed class GoldenImageTests
         await RequireSameAsync(first, folder["behind"]);
         Assert.Equal(["all steps"], await BuildAsync(shell, "debian-minimal.yaml", folder["nothing"]));
         await RequireSameAsync(first, folder["nothing"]);
+    }
+
+    [Fact]
+    public async Task A_dry_run_of_a_system_says_what_its_build_changes()
+    {
+        var (first, second) = (await GoldenImages.MinimalAsync(1), await GoldenImages.MinimalAsync(2));
+        var done = await new Shell().RunAsync("image", "build", Repository.Path("testdata", "recipes", "debian-minimal-2.yaml"), "--dry-run", "--against", first, "--json");
+        using var plan = JsonDocument.Parse(done.Output);
+        using var was = JsonDocument.Parse(await File.ReadAllBytesAsync(Path.Combine(first, "image.json"), TestContext.Current.CancellationToken));
+        using var now = JsonDocument.Parse(await File.ReadAllBytesAsync(Path.Combine(second, "image.json"), TestContext.Current.CancellationToken));
+        Assert.NotEmpty(RecipeBuildTests.Planned(plan, "packages").Concat(RecipeBuildTests.Planned(plan, "files")));
+        Assert.Equal(RecipeBuildTests.Changed(was, now, "packages", "name", "version"), RecipeBuildTests.Planned(plan, "packages"));
+        Assert.Equal(RecipeBuildTests.Changed(was, now, "files", "path", "sha256"), RecipeBuildTests.Planned(plan, "files"));
     }
 
     [Fact]

@@ -159,12 +159,16 @@ public sealed class RecipeBuildTests : IAsyncLifetime
         Assert.False(Path.Exists(folder["unsaid"]));
     }
 
-    private static IEnumerable<string> Planned(JsonDocument plan, string key) =>
+    /// <summary>The changes that a dry run foresees, as name, from and to.</summary>
+    internal static IEnumerable<string> Planned(JsonDocument plan, string key) =>
         plan.RootElement.GetProperty(key).EnumerateArray().Select(change => $"{change.GetProperty("name")} {change.GetProperty("from")} {change.GetProperty("to")}");
 
-    private static IEnumerable<string> Changed(JsonDocument was, JsonDocument now, string key, string name, string value)
+    /// <summary>The changes between two builds' image.json, in the same form.</summary>
+    internal static IEnumerable<string> Changed(JsonDocument was, JsonDocument now, string key, string name, string value)
     {
-        Dictionary<string, string> Of(JsonDocument image) => image.RootElement.GetProperty(key).EnumerateArray().ToDictionary(one => one.GetProperty(name).GetString()!, one => one.GetProperty(value).GetString()!);
+        // A dry run names packages without their architecture.
+        Dictionary<string, string> Of(JsonDocument image) => image.RootElement.GetProperty(key).EnumerateArray()
+            .ToDictionary(one => one.GetProperty(name).GetString()!.Split(':')[0], one => one.GetProperty(value).GetString()!);
         var (before, after) = (Of(was), Of(now));
         return before.Keys.Union(after.Keys).Order(StringComparer.Ordinal).Where(one => before.GetValueOrDefault(one) != after.GetValueOrDefault(one))
             .Select(one => $"{one} {before.GetValueOrDefault(one)} {after.GetValueOrDefault(one)}");
