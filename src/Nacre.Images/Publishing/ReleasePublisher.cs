@@ -77,7 +77,25 @@ public sealed class ReleasePublisher
 
         var version = 1 + releases.Where(release => release.Image == image.Name).Select(release => release.Version).DefaultIfEmpty().Max();
         var total = image.Artifacts.Sum(artifact => artifact.Size);
-        var digest = image.Kind == ImageKind.Disk ? null : await DigestAsync(image.Artifacts[^1].Path, cancellationToken).ConfigureAwait(false);
+
+        // Beside the chunks: one processor reads the file for its digest while the others cut and compress it.
+        using var stopping = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var digesting = image.Kind == ImageKind.Disk ? null : Task.Run(() => DigestAsync(image.Artifacts[^1].Path, stopping.Token), stopping.Token);
+        try
+        {
+            return await PublishAsync(image, deltas, releases, others, version, total, digesting, progress, cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            await stopping.CancelAsync().ConfigureAwait(false);
+            await (digesting ?? Task.CompletedTask).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+    }
+
+    private async Task<PublishResult> PublishAsync(
+        GoldenImage image, bool deltas, IReadOnlyList<Release> releases, IReadOnlyList<ReleaseManifest> others, int version, long total, Task<string>? digesting,
+        IProgress<PublishProgress>? progress, CancellationToken cancellationToken)
+    {
         var artifacts = new List<(GoldenArtifact Artifact, List<(int Blocks, UInt128? Chunk)> Chunks)>();
         var run = new Run(this, total, progress);
         foreach (var artifact in image.Artifacts)
@@ -94,7 +112,7 @@ public sealed class ReleasePublisher
         uploaded += indexBytes.Length;
         var manifest = new ReleaseManifest(
             1, image.Name, version, image.Created, image.CommandLine, total, Reference(indexName, indexBytes), segments,
-            image.Kind, digest, image.BuiltOn, image.Contents is null ? null : LayerContents.DigestOf(image.Contents));
+            image.Kind, digesting is null ? null : await digesting.ConfigureAwait(false), image.BuiltOn, image.Contents is null ? null : LayerContents.DigestOf(image.Contents));
         var made = new List<ReleaseDelta>();
         foreach (var earlier in deltas ? EarlierReleases(image.Name, releases, others) : [])
         {
