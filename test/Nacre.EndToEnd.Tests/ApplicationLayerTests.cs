@@ -11,6 +11,7 @@ public sealed class ApplicationLayerTests
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
     [Fact]
+    [Trait("lane", "long")]
     public async Task Application_layers_come_and_go_with_the_next_start_and_corporate_layers_that_fail_go_back_by_themselves()
     {
         await using var organisation = await Organisation.CreateAsync();

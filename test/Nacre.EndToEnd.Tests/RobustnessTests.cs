@@ -69,6 +69,7 @@ public sealed class RobustnessTests
     }
 
     [Fact]
+    [Trait("lane", "long")]
     public async Task A_guest_that_can_not_be_gone_on_with_is_ended_and_started_anew()
     {
         await using var organisation = await Organisation.CreateAsync();

@@ -59,36 +59,62 @@ public sealed class DeltaReader
     /// <summary>Why the last part that could not be used could not; null where all could.</summary>
     public VolumeException? Failure { get; private set; }
 
-    /// <summary>Fetches the chosen parts and keeps the chunks that they give.</summary>
+    /// <summary>Fetches the chosen parts and keeps the chunks that they give. While a part is decompressed the next one is fetched and its bases are read, and the chunks of the one
+    /// before are kept.</summary>
     /// <param name="progress">Told after each part.</param>
     /// <param name="cancellationToken">Stops after the part under way.</param>
     /// <exception cref="VolumeException">NoSpace, Io: the cache does not take the chunks.</exception>
     public async Task ApplyAsync(IProgress<ReleaseStatistics>? progress, CancellationToken cancellationToken)
     {
-        var next = chosen.Count > 0 ? FetchAsync(chosen[0].File, cancellationToken) : Task.FromResult<byte[]?>(null);
-        for (var i = 0; i < chosen.Count; i++)
+        var fetching = Fetch(0);
+        var loading = Load(0);
+        var keeping = Task.CompletedTask;
+        try
         {
-            var frame = await next.ConfigureAwait(false);
-            cancellationToken.ThrowIfCancellationRequested();
-            if (i + 1 < chosen.Count)
+            for (var i = 0; i < chosen.Count; i++)
             {
-                next = FetchAsync(chosen[i + 1].File, cancellationToken);
+                var part = chosen[i].Part;
+                var frame = await fetching.ConfigureAwait(false);
+                var filled = await loading.ConfigureAwait(false);
+                var bases = prefix;
+                cancellationToken.ThrowIfCancellationRequested();
+                fetching = Fetch(i + 1);
+                loading = Load(i + 1);
+                if (filled is null)
+                {
+                    Failure = new VolumeException(VolumeErrorKind.NotAuthentic, "a chunk of the old release");
+                }
+                else if (frame is not null && await Task.Run(() => Decompress(part, bases.AsSpan(0, filled.Value), frame), CancellationToken.None).ConfigureAwait(false) is { } content)
+                {
+                    await keeping.ConfigureAwait(false);
+                    keeping = Task.Run(() => Keep(part, content), CancellationToken.None);
+                }
+
+                progress?.Report(to.Statistics);
+                if (to.CacheFailure is { } failure)
+                {
+                    throw failure;
+                }
             }
 
-            if (frame is not null)
-            {
-                await Task.Run(() => Apply(chosen[i].Part, frame), CancellationToken.None).ConfigureAwait(false);
-            }
-
+            await keeping.ConfigureAwait(false);
             progress?.Report(to.Statistics);
-            if (to.CacheFailure is { } failure)
+            if (to.CacheFailure is { } last)
             {
-                throw failure;
+                throw last;
             }
         }
+        finally
+        {
+            // Nothing is still at the buffers or the cache when this returns.
+            await Task.WhenAll(fetching, loading, keeping).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            prefix = other = [];
+            places = [];
+        }
 
-        prefix = other = [];
-        places = [];
+        Task<byte[]?> Fetch(int number) => number < chosen.Count ? FetchAsync(chosen[number].File, cancellationToken) : Task.FromResult<byte[]?>(null);
+
+        Task<int?> Load(int number) => number < chosen.Count ? Task.Run(() => LoadBases(chosen[number].Part), CancellationToken.None) : Task.FromResult<int?>(null);
     }
 
     private long MissingBytes(DeltaPart part) =>
@@ -113,22 +139,22 @@ public sealed class DeltaReader
         }
     }
 
-    private void Apply(DeltaPart part, byte[] frame)
+    /// <summary>A part's content; null where the frame is none of it.</summary>
+    private byte[]? Decompress(DeltaPart part, ReadOnlySpan<byte> bases, byte[] frame)
     {
-        var length = part.Targets.Sum(number => to.Index.Stored[number].Length);
-        var content = new byte[length];
-        if (LoadBases(part) is not { } filled)
+        var content = new byte[part.Targets.Sum(number => to.Index.Stored[number].Length)];
+        if (PrefixCompression.TryDecompress(bases, frame, content))
         {
-            Failure = new VolumeException(VolumeErrorKind.NotAuthentic, "a chunk of the old release");
-            return;
+            return content;
         }
 
-        if (!PrefixCompression.TryDecompress(prefix.AsSpan(0, filled), frame, content))
-        {
-            Failure = new VolumeException(VolumeErrorKind.Corrupt, "a part of the delta is no frame of its length");
-            return;
-        }
+        Failure = new VolumeException(VolumeErrorKind.Corrupt, "a part of the delta is no frame of its length");
+        return null;
+    }
 
+    /// <summary>Keeps a part's chunks, as far as they are the release's.</summary>
+    private void Keep(DeltaPart part, byte[] content)
+    {
         var starts = new int[part.Targets.Count];
         for (var i = 1; i < starts.Length; i++)
         {
@@ -145,7 +171,8 @@ public sealed class DeltaReader
         });
     }
 
-    /// <summary>Puts the content of a part's bases into <see cref="prefix"/>; null where one of them can't be read.</summary>
+    /// <summary>Puts the content of a part's bases into <see cref="prefix"/>, out of those of the part before (which may be read meanwhile) and of the cache; null where one of them can't be
+    /// read.</summary>
     private int? LoadBases(DeltaPart part)
     {
         var filled = 0;
