@@ -96,6 +96,7 @@ for image in "${images[@]}"; do
   for _ in $(seq 300); do ip netns exec "$office" "$nacre" login http://10.73.0.1:8400 --token-file "$work/server/admin-token" >/dev/null 2>&1 && break; sleep 0.2; done
   admin image publish "$image" --channel stable >/dev/null
   admin user add alice >/dev/null
+  admin policy set organisation maxDevicesPerUser=100 >/dev/null 2>&1
   admin livepc create office --image "$name" >/dev/null
   admin livepc entitle office alice >/dev/null
 
