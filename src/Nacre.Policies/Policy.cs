@@ -39,10 +39,9 @@ public sealed class Policy
         var by = new Dictionary<Setting, string>();
         foreach (var (level, document) in levels)
         {
+            decided = decided.Under(document);
             foreach (var setting in document.Settings)
             {
-                _ = document.TryGet(setting, out var value);
-                decided = decided.With(setting, value!);
                 by[setting] = level;
             }
         }

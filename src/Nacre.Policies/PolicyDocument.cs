@@ -113,8 +113,12 @@ public sealed class PolicyDocument : IEquatable<PolicyDocument>
             : throw new PolicyException([problem]);
     }
 
-    /// <summary>The same without a decision about a setting.</summary>
-    public PolicyDocument Without(Setting setting) => new(values.Remove(setting));
+    /// <summary>What this decides and, over it, what another does.</summary>
+    public PolicyDocument Under(PolicyDocument other)
+    {
+        ArgumentNullException.ThrowIfNull(other);
+        return new PolicyDocument(values.SetItems(other.values));
+    }
 
     /// <summary>As JSON, in the schema's order: the same content is the same text.</summary>
     public JsonObject ToJson()

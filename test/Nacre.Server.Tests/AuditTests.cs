@@ -316,6 +316,7 @@ public class AuditTests
             await world.SendAsync("POST", $"v1/devices/{Uri.EscapeDataString(secret)}/revoke", world.Token);
             await world.SendAsync("GET", $"v1/users?token={Uri.EscapeDataString(secret)}", secret.Length > 1000 ? "x" : secret + "x");
             await world.SendAsync("POST", "v1/users", world.Token, Json(new CreateUser(secret, null)));
+            await world.SendAsync("PATCH", "v1/policies/organisation", world.Token, Json(new Dictionary<string, object> { [secret.Length > 60 ? secret[..60] : secret] = 1, ["update.healthUnits"] = new[] { secret } }));
             await world.SendAsync("POST", "v1/devices", null, Json(new { codeId = secret, deviceName = secret, proof = secret }));
         }
 

@@ -147,7 +147,7 @@ internal static class PolicyCommands
             {
                 problems.Add($"'{text}' is not SETTING=VALUE");
             }
-            else if (Find(text[..sign]) is not { } setting)
+            else if (Settings.Find(text[..sign]) is not { } setting)
             {
                 problems.Add(Settings.Unknown(text[..sign]));
             }
@@ -163,7 +163,7 @@ internal static class PolicyCommands
 
         foreach (var name in taken)
         {
-            if (Find(name) is not { } setting)
+            if (Settings.Find(name) is not { } setting)
             {
                 problems.Add(Settings.Unknown(name));
             }
@@ -174,8 +174,6 @@ internal static class PolicyCommands
         }
 
         return problems.Count == 0 ? changes : throw Invalid(new PolicyException(problems));
-
-        static Setting? Find(string name) => Settings.Find(name);
     }
 
     private static async Task<PolicyDocument> FindAsync(string untrusted, CancellationToken cancellationToken)

@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using System.Text;
 using Nacre.Contracts;
 using Nacre.Images;
+using Nacre.Images.FileSystems;
 using Nacre.Nbd;
 using Nacre.Player.LivePcs;
 using Nacre.Player.Machines;
@@ -129,7 +130,7 @@ public sealed record BootTest
             volumes.Add(layer, Blank(work, layer, size));
         }
 
-        var system = new ImageDevice(System.Artifacts[^1].Path);
+        var system = FileDevice.Open(System.Artifacts[^1].Path);
         if (System.Kind == ImageKind.Disk)
         {
             volumes.Add("system", new ReleaseFork(system, Blank(work, Scratch, ReleaseFork.VolumeSize(system.Size))));
@@ -140,7 +141,7 @@ public sealed record BootTest
         volumes.Add(Scratch, Blank(work, Scratch, MachineOptions.ScratchSize));
         foreach (var (layer, number) in Layers.Select((layer, number) => (layer, number)))
         {
-            volumes.Add(OpenReleases.ExportOf(number), new ImageDevice(layer.Artifacts[^1].Path));
+            volumes.Add(OpenReleases.ExportOf(number), FileDevice.Open(layer.Artifacts[^1].Path));
         }
 
         return volumes;

@@ -1,4 +1,3 @@
-using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Player.Devices;
 using Nacre.Player.Leases;
@@ -25,8 +24,7 @@ public sealed partial class LivePcSession
 
             policy = taken.Policy;
             Change(now => now with { LeaseEnds = taken.Ends });
-            using var client = identity.Connect();
-            await AcknowledgePolicyAsync(client, cancellationToken).ConfigureAwait(false);
+            await AcknowledgePolicyAsync(cancellationToken).ConfigureAwait(false);
         }
         catch (NacreException exception)
         {
@@ -35,7 +33,7 @@ public sealed partial class LivePcSession
     }
 
     /// <summary>Tells the server which policy holds here, where that is news. What the server does not hear now it hears at the next contact.</summary>
-    private async Task AcknowledgePolicyAsync(NacreClient client, CancellationToken cancellationToken)
+    private async Task AcknowledgePolicyAsync(CancellationToken cancellationToken)
     {
         var unenforceable = policy.Get(Settings.MeteredBehaviour) == MeteredBehaviour.Pause && await host.IsMeteredAsync(cancellationToken).ConfigureAwait(false) is null
             ? [$"{Settings.MeteredBehaviour}: this computer does not say whether its network is metered"]
@@ -50,6 +48,8 @@ public sealed partial class LivePcSession
 
         try
         {
+            using var identity = EnrolledIdentity.Open(paths);
+            using var client = identity.Connect();
             await client.AcknowledgePolicyAsync(folder.Name, statement, cancellationToken).ConfigureAwait(false);
             acknowledged = statement;
         }

@@ -1,6 +1,5 @@
 using System.Globalization;
 using Nacre.Contracts;
-using Nacre.Player.Devices;
 using Nacre.Player.Moments;
 using Nacre.Player.Stacks;
 using Nacre.Player.Updates;
@@ -28,12 +27,7 @@ public sealed partial class LivePcSession
         using var timer = new PeriodicTimer(UpdateTick, time);
         try
         {
-            using (var identity = EnrolledIdentity.Open(paths))
-            using (var client = identity.Connect())
-            {
-                await AcknowledgePolicyAsync(client, cancellationToken).ConfigureAwait(false);
-            }
-
+            await AcknowledgePolicyAsync(cancellationToken).ConfigureAwait(false);
             do
             {
                 if (time.GetUtcNow() >= contactAt)

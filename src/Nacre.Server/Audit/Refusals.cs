@@ -48,7 +48,7 @@ internal sealed class Refusals(IServiceScopeFactory scopes, TimeProvider time, I
         var result = failure.Kind.HttpStatus >= StatusCodes.Status500InternalServerError ? AuditResult.Failed : AuditResult.Refused;
 
         // What is wrong with the form of a request is told in the caller's own words.
-        var detail = failure.Kind == ErrorCatalogue.RequestInvalid ? failure.Kind.Code : $"{failure.Kind.Code}: {Text.Printable(failure.Detail, LongestDetail)}";
+        var detail = failure.Kind == ErrorCatalogue.RequestInvalid || failure.Kind == ErrorCatalogue.PolicyInvalid ? failure.Kind.Code : $"{failure.Kind.Code}: {Text.Printable(failure.Detail, LongestDetail)}";
         try
         {
             await WriteAsync(caller.Actor ?? "nobody", isSignIn ? "sign-in" : "request", SubjectOf(endpoint, context.Request.RouteValues), detail, result, CancellationToken.None);

@@ -133,30 +133,14 @@ internal sealed class Policies(NacreDatabase database, AuditTrail audit, TimePro
     /// <summary>What holds for a user, on a LivePC and a device where they are named.</summary>
     public async Task<Policy> ResolveAsync(string? user, string? livePc, string? device, CancellationToken cancellationToken)
     {
-        var levels = new List<PolicyLevel> { PolicyLevel.Organisation };
-        if (user is not null)
-        {
-            levels.AddRange((await (
-                from member in database.GroupMembers
-                where member.User == user
-                join one in database.Groups on member.Group equals one.Name
-                orderby one.Position
-                select one.Name).ToListAsync(cancellationToken)).Select(name => new PolicyLevel(PolicyLevelKind.Group, name)));
-        }
-
-        if (livePc is not null)
-        {
-            levels.Add(new PolicyLevel(PolicyLevelKind.LivePc, livePc));
-        }
-
-        if (device is not null)
-        {
-            levels.Add(new PolicyLevel(PolicyLevelKind.Device, device));
-        }
-
-        var keys = levels.ConvertAll(level => level.ToString());
-        var rows = await database.Policies.AsNoTracking().Where(row => keys.Contains(row.Level)).ToDictionaryAsync(row => row.Level, row => row.Document, cancellationToken);
-        return Policy.Of(keys.Where(rows.ContainsKey).Select(key => (key, PolicyDocument.Parse(rows[key]))));
+        var groups = await (
+            from member in database.GroupMembers
+            where member.User == user
+            join one in database.Groups on member.Group equals one.Name
+            orderby one.Position
+            select one.Name).ToListAsync(cancellationToken);
+        var levels = LevelsOf(groups, livePc, device);
+        return Resolve(levels, await database.Policies.AsNoTracking().Where(row => levels.Contains(row.Level)).ToDictionaryAsync(row => row.Level, row => row.Document, cancellationToken));
     }
 
     /// <summary>Takes what a device says that it enforces.</summary>
@@ -203,10 +187,16 @@ internal sealed class Policies(NacreDatabase database, AuditTrail audit, TimePro
             where device.RevokedAt == null
             orderby row.LivePc, device.User, device.Id
             select new { Row = row, device.Name, device.User }).ToListAsync(cancellationToken);
+        var documents = await database.Policies.AsNoTracking().ToDictionaryAsync(row => row.Level, row => row.Document, cancellationToken);
+        var groups = (await (
+            from member in database.GroupMembers
+            join one in database.Groups on member.Group equals one.Name
+            orderby one.Position
+            select new { member.User, one.Name }).ToListAsync(cancellationToken)).ToLookup(one => one.User, one => one.Name);
         var answer = new List<EnforcedPolicy>();
         foreach (var one in rows)
         {
-            var holds = await ResolveAsync(one.User, one.Row.LivePc, one.Row.DeviceId, cancellationToken);
+            var holds = Resolve(LevelsOf(groups[one.User], one.Row.LivePc, one.Row.DeviceId), documents);
             answer.Add(new EnforcedPolicy(
                 one.Row.DeviceId, one.Name, one.User, one.Row.LivePc, one.Row.Version, holds.Version == one.Row.Version, one.Row.At,
                 JsonSerializer.Deserialize<IReadOnlyList<string>>(one.Row.FromNextStart, ContractJson.Options)!,
@@ -215,6 +205,27 @@ internal sealed class Policies(NacreDatabase database, AuditTrail audit, TimePro
 
         return answer;
     }
+
+    /// <summary>The levels that speak for somebody, the weakest first.</summary>
+    private static List<string> LevelsOf(IEnumerable<string> groups, string? livePc, string? device)
+    {
+        var levels = new List<PolicyLevel> { PolicyLevel.Organisation };
+        levels.AddRange(groups.Select(name => new PolicyLevel(PolicyLevelKind.Group, name)));
+        if (livePc is not null)
+        {
+            levels.Add(new PolicyLevel(PolicyLevelKind.LivePc, livePc));
+        }
+
+        if (device is not null)
+        {
+            levels.Add(new PolicyLevel(PolicyLevelKind.Device, device));
+        }
+
+        return levels.ConvertAll(level => level.ToString());
+    }
+
+    private static Policy Resolve(List<string> levels, Dictionary<string, string> documents) =>
+        Policy.Of(levels.Where(documents.ContainsKey).Select(level => (level, PolicyDocument.Parse(documents[level]))));
 
     private static bool AreLabels(IReadOnlyList<string>? untrusted) => untrusted is null || (untrusted.Count <= MostListed && untrusted.All(text => Text.IsLabel(text, LongestListed)));
 
