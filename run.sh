@@ -23,7 +23,7 @@ memory=2048
 work=${NACRE_RUN_DIR:-$root/artifacts/run}
 golden=$work/golden
 state=$work/$image
-url=http://127.0.0.1:${NACRE_RUN_PORT:-8420}
+url=https://127.0.0.1:${NACRE_RUN_PORT:-8420}
 export NACRE_ADMIN_HOME=$state/admin NACRE_HOME=$state/device
 
 bold= plain=
@@ -98,14 +98,18 @@ build "$root/recipes/$image.yaml" "$image"
 
 step "2. Start the server; publish the image; define the LivePC 'office' for alice"
 start_server
-nacre login "$url" --token-file "$state/server/admin-token"
+nacre login "$url" --token-file "$state/server/admin-token" --ca "$state/server/ca.pem"
 nacre user add alice --display-name Alice
+printf 'the passphrase of the recovery officer\n' >"$state/passphrase"
+nacre recovery create-key "$state/recovery" --passphrase-file "$state/passphrase"
+nacre recovery set "$state/recovery.pub"
 nacre image publish "$built" --channel stable
 nacre livepc create office --image "$image"
 nacre livepc entitle office alice
 
 step "3. An empty device enrols and starts by streaming"
 nacre device enrol "$url" "$(nacre device code alice 2>/dev/null)" --name "a private laptop"
+export NACRE_PASSWORD='what alice typed as her new password' # a terminal asks for it; here nobody sits before one
 nacre livepc start office --memory "$memory" --timeout 30
 wait_for_desktop
 nacre livepc screenshot office "$state/desktop.png"
@@ -162,16 +166,29 @@ nacre livepc start office --memory "$memory" --timeout 30 | tee "$state/offline"
 expect "the server was not asked" yes "$(grep -q '; offline$' "$state/offline" && echo yes || echo no)"
 expect "the report is still there" "$canary" "$(guest 'cat /home/user/report.txt')"
 
-step "9. Nothing of it lies in the clear on the device or the server"
+step "9. Alice forgets her password; the help desk reads her a code that only the organisation's offline key gives"
+nacre livepc stop office
+start_server
+forgotten=$NACRE_PASSWORD
+NACRE_PASSWORD='not that one either' nacre livepc start office --memory "$memory" 2>"$state/wrong" && die "a wrong password opened it" "" || sed 's/^/   /' "$state/wrong" >&2
+device=$(nacre recovery list --json | sed -n 's/.*"device": "\(.*\)".*/\1/p')
+code=$(nacre recovery unlock "$device" office --reason 'alice called' --key "$state/recovery" --passphrase-file "$state/passphrase")
+export NACRE_PASSWORD='a password that alice will remember'
+nacre livepc password office --recovery --code "$code"
+nacre livepc start office --memory "$memory" --timeout 30
+expect "the report is still there" "$canary" "$(guest 'cat /home/user/report.txt')"
+expect "the forgotten password opens nothing" 8 "$(NACRE_PASSWORD=$forgotten nacre livepc password office >/dev/null 2>&1; echo $?)"
+
+step "10. Nothing of it lies in the clear on the device or the server"
 expect "files that hold the canary" 0 "$(grep -rlaF --devices=skip "$canary" "$state/device" "$state/server" | wc -l)"
 
 wait_for_desktop
 nacre livepc screenshot office "$state/desktop-2.png"
-start_server
 say ""
 say "${bold}All steps done.${plain}"
 [ -z "$check" ] || exit 0
 say "server:     $url  (API: $url/openapi/v1.json; data: $state/server)"
+say "password:   $NACRE_PASSWORD"
 nacre livepc console office >&2
 say "pictures:   $state/desktop.png, $state/desktop-2.png"
 say "command:    NACRE_HOME=$NACRE_HOME NACRE_ADMIN_HOME=$NACRE_ADMIN_HOME ./nacre livepc status office"

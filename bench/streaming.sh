@@ -70,7 +70,7 @@ join() {
   for ns in "$office" "$home"; do tc -n "$ns" qdisc add dev link0 root tbf rate "${rate}mbit" burst 64k latency 100ms; done
 }
 admin() { ip netns exec "$office" "$nacre" "$@"; }
-device() { NACRE_HOME="$work/device" ip netns exec "$home" "$nacre" "$@"; }
+device() { NACRE_HOME="$work/device" NACRE_PASSWORD="a password of the bench" ip netns exec "$home" "$nacre" "$@"; }
 
 # start IMAGE LINK KIND ROUND [--no-fetch]: a new device starts the LivePC, and its figures are printed
 start() {

@@ -13,7 +13,7 @@ namespace Nacre.Cli;
 /// </summary>
 internal static class Administration
 {
-    private sealed record Login(Uri Server, string Token)
+    private sealed record Login(Uri Server, string Token, string? Authorities = null)
     {
         public override string ToString() => $"{Server}";
     }
@@ -36,7 +36,7 @@ internal static class Administration
     /// <summary>Keeps it.</summary>
     public static void KeepTrusted(TrustedFiles files) => WriteSecret(TrustedPath, JsonSerializer.SerializeToUtf8Bytes(files, ContractJson.Options));
 
-    /// <summary>A client with the administrator's token.</summary>
+    /// <summary>A client with the token that this user logged or signed in with.</summary>
     /// <exception cref="NacreException">NotLoggedIn.</exception>
     public static NacreClient Connect()
     {
@@ -45,21 +45,42 @@ internal static class Administration
             throw new NacreException(ErrorCatalogue.NotLoggedIn, "this user is not logged in to a server");
         }
 
-        return new NacreClient(login.Server, Credential.Administrator(login.Token));
+        return new NacreClient(login.Server, Credential.Person(login.Token), trust: ServerTrust.Of(login.Authorities));
     }
 
+    /// <summary>The authorities that were named (<c>--ca</c>, else <c>NACRE_CA</c>): a file, PEM; null: those that this computer trusts.</summary>
+    /// <exception cref="NacreException">FileAccess.</exception>
+    public static async Task<string?> ReadAuthoritiesAsync(string? file, CancellationToken cancellationToken) =>
+        (file ?? Environment.GetEnvironmentVariable("NACRE_CA")) is { Length: > 0 } path ? await File.ReadAllTextAsync(path, cancellationToken) : null;
+
     /// <summary>Keeps the login, after the server accepted it.</summary>
-    public static async Task LogInAsync(Uri server, string token, CancellationToken cancellationToken)
+    public static async Task LogInAsync(Uri server, string token, string? authorities, CancellationToken cancellationToken)
     {
-        using var client = new NacreClient(server, Credential.Administrator(token));
-        await client.ListUsersAsync(cancellationToken);
-        if (File.Exists(TrustedPath) && JsonSerializer.Deserialize<Login>(await File.ReadAllBytesAsync(LoginPath, cancellationToken), ContractJson.Options)?.Server != server)
+        using var client = new NacreClient(server, Credential.Person(token), trust: ServerTrust.Of(authorities));
+        await client.GetAccountAsync(cancellationToken);
+        Keep(server, token, authorities);
+    }
+
+    /// <summary>Keeps the token of a session that began, readable by this user only.</summary>
+    public static void Keep(Uri server, string token, string? authorities)
+    {
+        if (File.Exists(TrustedPath) && File.Exists(LoginPath) && JsonSerializer.Deserialize<Login>(File.ReadAllBytes(LoginPath), ContractJson.Options)?.Server != server)
         {
             File.Delete(TrustedPath); // another server's organisation
         }
 
-        WriteSecret(LoginPath, JsonSerializer.SerializeToUtf8Bytes(new Login(server, token), ContractJson.Options));
+        WriteSecret(LoginPath, JsonSerializer.SerializeToUtf8Bytes(new Login(server, token, authorities), ContractJson.Options));
     }
+
+    /// <summary>Keeps another token for the same server.</summary>
+    public static void Renew(string token)
+    {
+        var login = JsonSerializer.Deserialize<Login>(File.ReadAllBytes(LoginPath), ContractJson.Options)!;
+        Keep(login.Server, token, login.Authorities);
+    }
+
+    /// <summary>Forgets the token.</summary>
+    public static void Forget() => File.Delete(LoginPath);
 
     /// <summary>The organisation's secret, made at the first use.</summary>
     public static PublisherKeys PublisherKeys()

@@ -6,21 +6,30 @@ var root = new RootCommand("Nacre: a company's desktop in an encrypted container
 {
     ServerCommand.Create(),
     LoginCommand.Create(),
+    SignInCommand.Create(),
+    SignInCommand.CreateSignOut(),
+    AccountCommands.Create(),
     AdministratorCommands.Create(),
     UserCommands.Create(),
     GroupCommands.Create(),
+    OpenIdCommands.Create(),
     PolicyCommands.Create(),
     RolloutCommands.Create(),
     ImageCommands.Create(),
     StoreCommands.Create(),
     ReplicaCommands.Create(),
     TrustCommands.Create(),
+    RecoveryCommands.Create(),
     AuditCommands.Create(),
     DeviceCommands.Create(),
+    HostCommands.Create(),
+    KillCommands.Create(),
+    RevokeCommands.Create(),
+    LeaseCommands.Create(),
     LivePcCommands.Create(),
     ExplainCommand.Create(),
     VolumeCommands.Create(),
     PlayerCommand.Create(),
 };
 root.Options.Add(Terminal.Json);
-return await Terminal.RunAsync(root, args);
+return await Terminal.RunAsync(root, args, Nacre.Player.LivePcs.LivePcPlayer.FinishErasureAsync);

@@ -3,6 +3,7 @@ using System.CommandLine.Parsing;
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
+using System.Text;
 using System.Text.Json;
 using Nacre.Contracts;
 using Spectre.Console;
@@ -20,10 +21,11 @@ internal static class Terminal
     private static bool json;
 
     /// <summary>Parses and runs a command line; every error becomes words, a hint and an exit code.</summary>
-    public static async Task<int> RunAsync(RootCommand root, string[] arguments)
+    public static async Task<int> RunAsync(RootCommand root, string[] arguments, Func<CancellationToken, Task> before)
     {
         var parsed = root.Parse(arguments);
         json = parsed.GetValue(Json);
+        Passwords.Use(parsed);
         if (parsed.Errors.Count > 0)
         {
             foreach (var error in parsed.Errors)
@@ -40,6 +42,7 @@ internal static class Terminal
         using var termination = PosixSignalRegistration.Create(PosixSignal.SIGTERM, End);
         try
         {
+            await before(interrupted.Token);
             return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null }, interrupted.Token);
         }
         catch (NacreException exception)
@@ -98,6 +101,32 @@ internal static class Terminal
         {
             Console.Error.WriteLine(text);
         }
+    }
+
+    /// <summary>A secret from the person, not shown as it is typed; a line of standard input where that is no terminal.</summary>
+    public static string Secret(string prompt)
+    {
+        if (Console.IsInputRedirected)
+        {
+            return Console.In.ReadLine() ?? throw new NacreException(ErrorCatalogue.UsageInvalid, $"standard input ended before the {prompt}");
+        }
+
+        Console.Error.Write($"{prompt}: ");
+        var typed = new StringBuilder();
+        while (Console.ReadKey(intercept: true) is { Key: not ConsoleKey.Enter } key)
+        {
+            if (key.Key == ConsoleKey.Backspace)
+            {
+                typed.Length = Math.Max(0, typed.Length - 1);
+            }
+            else if (!char.IsControl(key.KeyChar))
+            {
+                typed.Append(key.KeyChar);
+            }
+        }
+
+        Console.Error.WriteLine();
+        return typed.ToString();
     }
 
     /// <summary>A table of results.</summary>

@@ -25,6 +25,9 @@ internal sealed record TrustChange
     /// <summary>The images that <see cref="Publisher"/> is for; empty: all that there are.</summary>
     public IReadOnlyList<string> Images { get; init; } = [];
 
+    /// <summary>The organisation's recovery key from now on.</summary>
+    public TrustKey? Recovery { get; init; }
+
     /// <summary>Releases that nobody vouches for any more.</summary>
     public IReadOnlyList<ReleaseName> Without { get; init; } = [];
 
@@ -34,7 +37,7 @@ internal sealed record TrustChange
     public bool ConcernsRoot => Root is not null || Threshold is not null || Targets is not null || TargetsThreshold is not null || RenewsOnlineKey;
 
     /// <summary>Whether it changes nothing, so that it only puts off the end of each role.</summary>
-    public bool IsRenewal => !ConcernsRoot && Publisher is null && Without.Count == 0;
+    public bool IsRenewal => !ConcernsRoot && Publisher is null && Recovery is null && Without.Count == 0;
 }
 
 /// <summary>A file of a role that was made here, and how many signatures it lacks.</summary>
@@ -89,7 +92,7 @@ internal sealed class TrustDesk(NacreClient client, TimeProvider time)
         }
 
         var images = new Dictionary<string, TrustRole>(targets?.Images ?? new Dictionary<string, TrustRole>(), StringComparer.Ordinal) { [image] = new TrustRole([TrustKey.From(key)], 1) };
-        await SendAsync([Draft("targets", TargetsMetadata.WriteImages(1 + (targets?.Version ?? 0), Ends(TimeSpan.FromDays(365)), images), root.Targets, [key])], cancellationToken);
+        await SendAsync([Draft("targets", TargetsMetadata.WriteImages(1 + (targets?.Version ?? 0), Ends(TimeSpan.FromDays(365)), images, targets?.Recovery), root.Targets, [key])], cancellationToken);
     }
 
     /// <summary>What this computer trusts of these images; the same checks as a device's, kept beside the administrator's other files.</summary>
@@ -152,9 +155,9 @@ internal sealed class TrustDesk(NacreClient client, TimeProvider time)
             }
         }
 
-        if (targets is null || change.Publisher is not null || change.IsRenewal || !root!.Targets.IsSameAs(before!.Targets))
+        if (targets is null || change.Publisher is not null || change.Recovery is not null || change.IsRenewal || !root!.Targets.IsSameAs(before!.Targets))
         {
-            drafts.Add(Draft("targets", TargetsMetadata.WriteImages(1 + (targets?.Version ?? 0), Ends(change.Life), images), root!.Targets, keys));
+            drafts.Add(Draft("targets", TargetsMetadata.WriteImages(1 + (targets?.Version ?? 0), Ends(change.Life), images, change.Recovery is { } recovery ? TrustTarget.Of(recovery.Pem) : targets?.Recovery), root!.Targets, keys));
         }
 
         // Only what the roles said before, by the keys that counted then, is vouched for again.

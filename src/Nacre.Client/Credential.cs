@@ -1,3 +1,5 @@
+using System.Security.Cryptography.X509Certificates;
+
 namespace Nacre.Client;
 
 /// <summary>With what a client proves who it is.</summary>
@@ -13,11 +15,17 @@ public abstract record Credential
     /// <summary>The administrator.</summary>
     public static Credential Administrator(string token) => new AdministratorToken(token);
 
+    /// <summary>A person: the token of a session, or of a named administrator.</summary>
+    public static Credential Person(string token) => new AdministratorToken(token);
+
     /// <summary>One of the organisation's replicas.</summary>
     public static Credential Replica(string token) => new ReplicaToken(token);
 
     /// <summary>An enrolled device. The key stays the caller's to dispose.</summary>
-    public static Credential Device(string id, DeviceKey key) => new EnrolledDeviceKey(id, key);
+    /// <param name="id">The device's identity.</param>
+    /// <param name="key">Signs each request.</param>
+    /// <param name="certificate">The certificate to show in TLS at that time, with its own key; null: none.</param>
+    public static Credential Device(string id, DeviceKey key, Func<X509Certificate2?>? certificate = null) => new EnrolledDeviceKey(id, key, certificate);
 
     internal sealed record Nobody : Credential
     {
@@ -34,7 +42,7 @@ public abstract record Credential
         public override string ToString() => "Replica { Token = *** }";
     }
 
-    internal sealed record EnrolledDeviceKey(string Id, DeviceKey Key) : Credential
+    internal sealed record EnrolledDeviceKey(string Id, DeviceKey Key, Func<X509Certificate2?>? Certificate) : Credential
     {
         public override string ToString() => $"Device {{ Id = {Id} }}";
     }

@@ -1,9 +1,5 @@
 using System.Security.Cryptography;
-using System.Text;
-using System.Text.Json;
-using Jose;
 using Nacre.Contracts;
-using Base64Url = System.Buffers.Text.Base64Url;
 
 namespace Nacre.Client;
 
@@ -14,13 +10,14 @@ namespace Nacre.Client;
 /// </summary>
 public sealed class DeviceKey : IDisposable
 {
-    private const int LongestKeys = 1024 * 1024;
     private readonly Lock gate = new();
     private readonly ECDsa key;
+    private readonly IHardwareKey? hardware;
 
-    private DeviceKey(ECDsa key)
+    private DeviceKey(ECDsa key, IHardwareKey? hardware = null)
     {
         this.key = key;
+        this.hardware = hardware;
         PublicKey = PublicKeys.From(key);
     }
 
@@ -29,6 +26,12 @@ public sealed class DeviceKey : IDisposable
 
     /// <summary>Makes a new key.</summary>
     public static DeviceKey Create() => new(ECDsa.Create(ECCurve.NamedCurves.nistP256));
+
+    /// <summary>A key that is in hardware and stays there.</summary>
+    public static DeviceKey Of(IHardwareKey hardware) => new(new HardwareSigning(hardware), hardware);
+
+    /// <summary>Whether the private half is in hardware, so that nobody can copy it.</summary>
+    public bool IsInHardware => hardware is not null;
 
     /// <summary>Reads a key that <see cref="ExportPkcs8"/> wrote.</summary>
     /// <exception cref="NacreException"><see cref="ErrorCatalogue.FileAccess"/>: it is not a P-256 key.</exception>
@@ -53,7 +56,7 @@ public sealed class DeviceKey : IDisposable
         throw new NacreException(ErrorCatalogue.FileAccess, "the device's key is not a P-256 key");
     }
 
-    /// <summary>The private key, unencrypted (PKCS #8): the caller protects and erases it.</summary>
+    /// <summary>The private key, unencrypted (PKCS #8): the caller protects and erases it. One in hardware has none.</summary>
     public byte[] ExportPkcs8()
     {
         lock (gate)
@@ -78,36 +81,42 @@ public sealed class DeviceKey : IDisposable
         }
     }
 
+    /// <summary>Signs what this device says of an order.</summary>
+    public string SignReceipt(DeviceReceiptClaims receipt)
+    {
+        ArgumentNullException.ThrowIfNull(receipt);
+        lock (gate)
+        {
+            return Jws.SignClaims(receipt, key, DeviceReceiptClaims.Type, receipt.Sub);
+        }
+    }
+
     /// <summary>Opens <see cref="LeaseGrant.Keys"/>. The algorithms are pinned: what the header says is compared, never obeyed.</summary>
     /// <exception cref="NacreException"><see cref="ErrorCatalogue.LeaseNotAuthentic"/>: not encrypted to this key, changed, or of other algorithms.</exception>
     public LeaseKeys DecryptKeys(string untrustedJwe)
     {
         ArgumentNullException.ThrowIfNull(untrustedJwe);
-        if (!HasPinnedHeader(untrustedJwe))
-        {
-            throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, "the lease's keys are not encrypted as they must be");
-        }
-
-        byte[] plaintext;
-        try
-        {
-            lock (gate)
-            {
-                var parameters = key.ExportParameters(includePrivateParameters: true);
-                var jwk = new Jwk(
-                    crv: "P-256", x: Base64Url.EncodeToString(parameters.Q.X), y: Base64Url.EncodeToString(parameters.Q.Y), d: Base64Url.EncodeToString(parameters.D));
-                plaintext = JWE.Decrypt(untrustedJwe, jwk, JweAlgorithm.ECDH_ES_A256KW, JweEncryption.A256GCM).PlaintextBytes;
-            }
-        }
-#pragma warning disable CA1031 // A hostile text makes the library throw whatever it likes; the answer is one.
-        catch (Exception exception)
-#pragma warning restore CA1031
-        {
-            throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, "the lease's keys do not open with this device's key", exception);
-        }
-
+        var plaintext = Decrypt(untrustedJwe);
         return Jws.TryRead<LeaseKeys>(plaintext, out var keys) && keys is { Share: not null, ReleaseKeys: not null }
             ? keys : throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, "the lease's keys are not what they should be");
+    }
+
+    /// <summary>Encrypts a secret of this device's own to its key.</summary>
+    public string Seal(ReadOnlySpan<byte> secret) => Jwe.Encrypt(secret, PublicKey);
+
+    /// <summary>Opens what <see cref="Seal"/> made.</summary>
+    /// <exception cref="NacreException"><see cref="ErrorCatalogue.FileAccess"/>: it was sealed by another key, or changed.</exception>
+    public byte[] Unseal(string untrustedSealed)
+    {
+        ArgumentNullException.ThrowIfNull(untrustedSealed);
+        try
+        {
+            return Decrypt(untrustedSealed);
+        }
+        catch (NacreException exception) when (exception.Kind == ErrorCatalogue.LeaseNotAuthentic)
+        {
+            throw new NacreException(ErrorCatalogue.FileAccess, "what is sealed does not open with this device's key", exception);
+        }
     }
 
     /// <summary>Nothing of the private half.</summary>
@@ -116,25 +125,22 @@ public sealed class DeviceKey : IDisposable
     /// <summary>Forgets the key.</summary>
     public void Dispose() => key.Dispose();
 
-    private static bool HasPinnedHeader(string untrustedJwe)
+    private byte[] Decrypt(string untrustedJwe)
     {
-        if (untrustedJwe.Length > LongestKeys || untrustedJwe.AsSpan().Count('.') != 4)
+        lock (gate)
         {
-            return false;
-        }
+            byte[]? plaintext;
+            if (hardware is not null)
+            {
+                using var agreement = new HardwareAgreement(hardware);
+                plaintext = Jwe.TryDecrypt(untrustedJwe, agreement);
+            }
+            else
+            {
+                plaintext = Jwe.TryDecrypt(untrustedJwe, key);
+            }
 
-        try
-        {
-            using var header = JsonDocument.Parse(Encoding.UTF8.GetString(Base64Url.DecodeFromChars(untrustedJwe.AsSpan(0, untrustedJwe.IndexOf('.', StringComparison.Ordinal)))));
-            var root = header.RootElement;
-            return root.ValueKind == JsonValueKind.Object
-                && root.TryGetProperty("alg", out var alg) && alg.ValueEquals("ECDH-ES+A256KW")
-                && root.TryGetProperty("enc", out var enc) && enc.ValueEquals("A256GCM")
-                && !root.TryGetProperty("zip", out _) && !root.TryGetProperty("crit", out _); // compressed: a bomb
-        }
-        catch (Exception exception) when (exception is FormatException or JsonException or InvalidOperationException)
-        {
-            return false;
+            return plaintext ?? throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, "the lease's keys do not open with this device's key, or are not encrypted as they must be");
         }
     }
 }

@@ -10,40 +10,55 @@ namespace Nacre.Client;
 public sealed partial class NacreClient : IDisposable
 {
     private readonly Transport transport;
+    private readonly TimeProvider time;
 
     /// <summary>Makes a client; nothing is sent yet.</summary>
     /// <param name="server">The server's address, http or https.</param>
     /// <param name="credential">Who asks; null: nobody.</param>
     /// <param name="time">The clock for tokens and pauses; null: the computer's.</param>
     /// <param name="timeout">How long one try may take; null: 100 seconds.</param>
+    /// <param name="trust">Whose certificates are believed; null: those that this computer trusts.</param>
     /// <exception cref="NacreException"><see cref="ErrorCatalogue.UsageInvalid"/>: the address is not one.</exception>
-    public NacreClient(Uri server, Credential? credential = null, TimeProvider? time = null, TimeSpan? timeout = null) =>
-        transport = new Transport(server, credential ?? Credential.None, time ?? TimeProvider.System, timeout ?? TimeSpan.FromSeconds(100));
+    public NacreClient(Uri server, Credential? credential = null, TimeProvider? time = null, TimeSpan? timeout = null, ServerTrust? trust = null)
+    {
+        this.time = time ?? TimeProvider.System;
+        transport = new Transport(server, credential ?? Credential.None, this.time, timeout ?? TimeSpan.FromSeconds(100), trust ?? ServerTrust.System);
+    }
 
     /// <summary>The server's address.</summary>
     public Uri Server => transport.Server;
+
+    /// <summary>Whose certificates are believed.</summary>
+    public ServerTrust Trust => transport.Trust;
 
     /// <summary>What the server says about itself.</summary>
     public Task<ServerInfo> GetServerAsync(CancellationToken cancellationToken = default) => transport.GetAsync<ServerInfo>("v1/server", cancellationToken);
 
     /// <summary>Enrols this device and checks that the answer is from one who knows the code.</summary>
     /// <exception cref="NacreException">Among others <see cref="ErrorCatalogue.ServerNotAuthentic"/>: nothing of the answer may be trusted.</exception>
-    public async Task<EnrolledDevice> EnrolAsync(EnrolmentCode code, string deviceName, DeviceKey key, CancellationToken cancellationToken = default)
+    /// <param name="code">The code.</param>
+    /// <param name="deviceName">What people call the device.</param>
+    /// <param name="key">The device's key.</param>
+    /// <param name="tlsKey">The key with which it will show itself in TLS; null: none.</param>
+    /// <param name="cancellationToken">Ends it.</param>
+    public async Task<EnrolledDevice> EnrolAsync(EnrolmentCode code, string deviceName, DeviceKey key, PublicKey? tlsKey = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(code);
         ArgumentNullException.ThrowIfNull(key);
-        var proof = code.Prove("request", code.Id, deviceName, key.PublicKey.X, key.PublicKey.Y);
-        var answer = await transport.SendAsync<EnrolledDevice>(
-            HttpMethod.Post, "v1/devices", new EnrolDevice(code.Id, deviceName, key.PublicKey, proof), cancellationToken).ConfigureAwait(false);
+        var request = new EnrolDevice(code.Id, deviceName, key.PublicKey, "", tlsKey);
+        request = request with { Proof = code.Prove("request", request.Parts) };
+        var answer = await transport.SendAsync<EnrolledDevice>(HttpMethod.Post, "v1/devices", request, cancellationToken).ConfigureAwait(false);
         if (answer is not { DeviceId: not null, User: not null, Organisation: not null, Root: not null, LeaseKey: { X: not null, Y: not null } }
-            || !code.Verify(
-                answer.Proof, "answer", answer.DeviceId, answer.User, answer.Organisation, answer.Root, answer.LeaseKey.X, answer.LeaseKey.Y, proof)
+            || !code.Verify(answer.Proof, "answer", answer.PartsFor(request.Proof))
             || !PublicKeys.TryRead(answer.LeaseKey, out _))
         {
             throw new NacreException(ErrorCatalogue.ServerNotAuthentic, $"what answers at {Server} did not prove that it knows the enrolment code");
         }
 
-        return answer;
+        // Whoever is in between could only pass that on; from here on he would be refused, so he is named now.
+        return transport.Trust.ProblemOfLast(ServerTrust.Of(answer.Authorities), time) is { } problem
+            ? throw new NacreException(ErrorCatalogue.ServerNotAuthentic, $"the organisation's server answered, but what is in between at {Server} is not it: {problem}")
+            : answer;
     }
 
     /// <summary>Creates a user.</summary>
@@ -59,6 +74,21 @@ public sealed partial class NacreClient : IDisposable
 
     /// <summary>All devices.</summary>
     public Task<IReadOnlyList<Device>> ListDevicesAsync(CancellationToken cancellationToken = default) => transport.GetAsync<IReadOnlyList<Device>>("v1/devices", cancellationToken);
+
+    /// <summary>One device.</summary>
+    public Task<Device> GetDeviceAsync(string id, CancellationToken cancellationToken = default) => transport.GetAsync<Device>($"v1/devices/{Escape(id)}", cancellationToken);
+
+    /// <summary>Lets a device in that waits for approval.</summary>
+    public Task<Device> ApproveDeviceAsync(string id, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<Device>(HttpMethod.Post, $"v1/devices/{Escape(id)}/approve", null, cancellationToken);
+
+    /// <summary>Turns a device away that waits for approval.</summary>
+    public Task<Device> RejectDeviceAsync(string id, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<Device>(HttpMethod.Post, $"v1/devices/{Escape(id)}/reject", null, cancellationToken);
+
+    /// <summary>Has this device's next key for TLS certified. Nothing of the answer is verified here.</summary>
+    public Task<DeviceCertificate> RenewCertificateAsync(PublicKey tlsKey, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<DeviceCertificate>(HttpMethod.Post, "v1/device/certificate", new RenewCertificate(tlsKey), cancellationToken);
 
     /// <summary>Takes a device's permission away.</summary>
     public Task<Device> RevokeDeviceAsync(string id, CancellationToken cancellationToken = default) =>

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Http.Headers;
 using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using Nacre.Contracts;
 
@@ -10,6 +11,7 @@ namespace Nacre.Client;
 internal sealed class Transport : IDisposable
 {
     private const int Tries = 3;
+    private const int LongestEventLine = 256;
     private const int LargestAnswer = 64 * 1024 * 1024; // a list of releases with their manifests
     private static readonly TimeSpan FirstPause = TimeSpan.FromMilliseconds(200);
     private readonly HttpClient http;
@@ -17,7 +19,7 @@ internal sealed class Transport : IDisposable
     private readonly TimeProvider time;
     private readonly TimeSpan timeout;
 
-    public Transport(Uri server, Credential credential, TimeProvider time, TimeSpan timeout)
+    public Transport(Uri server, Credential credential, TimeProvider time, TimeSpan timeout, ServerTrust trust)
     {
         ArgumentNullException.ThrowIfNull(server);
         if (!server.IsAbsoluteUri || server.Scheme is not ("http" or "https") || server.Query.Length > 0 || server.UserInfo.Length > 0)
@@ -29,9 +31,17 @@ internal sealed class Transport : IDisposable
         this.credential = credential;
         this.time = time;
         this.timeout = timeout;
+        Trust = trust;
 
         // Redirections would carry the administrator's token elsewhere.
-        http = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false, UseCookies = false, ConnectTimeout = TimeSpan.FromSeconds(10), PooledConnectionLifetime = TimeSpan.FromMinutes(5) })
+        http = new HttpClient(new SocketsHttpHandler
+        {
+            AllowAutoRedirect = false,
+            UseCookies = false,
+            ConnectTimeout = TimeSpan.FromSeconds(10),
+            PooledConnectionLifetime = TimeSpan.FromMinutes(5),
+            SslOptions = trust.Options((credential as Credential.EnrolledDeviceKey)?.Certificate, time),
+        })
         {
             Timeout = Timeout.InfiniteTimeSpan,
         };
@@ -39,6 +49,8 @@ internal sealed class Transport : IDisposable
     }
 
     public Uri Server { get; }
+
+    public ServerTrust Trust { get; }
 
     public Uri At(string path) => new(Server, path);
 
@@ -91,6 +103,73 @@ internal sealed class Transport : IDisposable
         }
     }
 
+    /// <summary>Reads an answer that does not end (<c>text/event-stream</c>), line by line.</summary>
+    /// <param name="path">Where.</param>
+    /// <param name="matters">Which lines are told.</param>
+    /// <param name="heard">Told of each; reading waits for it.</param>
+    /// <param name="silence">The longest time without a byte.</param>
+    /// <param name="cancellationToken">Ends it.</param>
+    public async Task ListenAsync(string path, Func<string, bool> matters, Func<CancellationToken, Task> heard, TimeSpan silence, CancellationToken cancellationToken)
+    {
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        limit.CancelAfter(timeout);
+        using var request = Request(HttpMethod.Get, path, null);
+        try
+        {
+            using var response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, limit.Token).ConfigureAwait(false);
+            if (!response.IsSuccessStatusCode)
+            {
+                var failure = await FailureAsync(response, null, limit.Token).ConfigureAwait(false);
+                throw failure is Transient transient ? transient.Reason : failure;
+            }
+
+            if (response.Content.Headers.ContentType?.MediaType != "text/event-stream")
+            {
+                throw NotOurs(response);
+            }
+
+            var stream = await response.Content.ReadAsStreamAsync(limit.Token).ConfigureAwait(false);
+            await using (stream.ConfigureAwait(false))
+            {
+                var (buffer, line) = (new byte[256], new StringBuilder());
+                while (true)
+                {
+                    limit.CancelAfter(silence);
+                    var count = await stream.ReadAsync(buffer, limit.Token).ConfigureAwait(false);
+                    if (count == 0)
+                    {
+                        return;
+                    }
+
+                    limit.CancelAfter(Timeout.InfiniteTimeSpan); // what is done about an event takes its time
+                    foreach (var character in Encoding.ASCII.GetString(buffer, 0, count))
+                    {
+                        if (character != '\n')
+                        {
+                            line.Append(line.Length < LongestEventLine ? character : throw NotOurs(response));
+                            continue;
+                        }
+
+                        var told = matters(line.ToString());
+                        line.Clear();
+                        if (told)
+                        {
+                            await heard(cancellationToken).ConfigureAwait(false);
+                        }
+                    }
+                }
+            }
+        }
+        catch (OperationCanceledException exception) when (!cancellationToken.IsCancellationRequested)
+        {
+            throw new NacreException(ErrorCatalogue.ServerUnreachable, $"{Server} was silent for too long", exception);
+        }
+        catch (Exception exception) when (exception is HttpRequestException or IOException)
+        {
+            throw new NacreException(ErrorCatalogue.ServerUnreachable, $"can't reach {Server}: {exception.Message}", exception);
+        }
+    }
+
     public void Dispose() => http.Dispose();
 
     private async Task<T> OnceAsync<T>(
@@ -113,6 +192,10 @@ internal sealed class Transport : IDisposable
         catch (HttpIOException exception) when (truncated is not null && exception.HttpRequestError == HttpRequestError.ResponseEnded)
         {
             throw new Transient(truncated());
+        }
+        catch (HttpRequestException exception) when (exception.HttpRequestError == HttpRequestError.SecureConnectionError && Trust.Problem is { } problem)
+        {
+            throw new NacreException(ErrorCatalogue.ServerNotAuthentic, $"what answers at {Server} is not believed: {problem}", exception);
         }
         catch (Exception exception) when (exception is HttpRequestException or IOException)
         {

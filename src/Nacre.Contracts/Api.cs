@@ -47,8 +47,14 @@ public sealed record CreatedEnrolmentCode(string Code, DateTimeOffset ExpiresAt)
 /// <param name="CodeId">The code's public part.</param>
 /// <param name="DeviceName">For people, at most 64 characters.</param>
 /// <param name="PublicKey">The device's key, made on the device.</param>
-/// <param name="Proof"><see cref="EnrolmentCode.Prove"/> over purpose <c>request</c> and CodeId, DeviceName, PublicKey.X, PublicKey.Y.</param>
-public sealed record EnrolDevice(string CodeId, string DeviceName, PublicKey PublicKey, string Proof);
+/// <param name="Proof"><see cref="EnrolmentCode.Prove"/> over purpose <c>request</c> and <see cref="Parts"/>.</param>
+/// <param name="TlsKey">Another key of the device's, with which it shows itself in TLS; null: it does not.</param>
+public sealed record EnrolDevice(string CodeId, string DeviceName, PublicKey PublicKey, string Proof, PublicKey? TlsKey = null)
+{
+    /// <summary>What the proof is over: CodeId, DeviceName, PublicKey.X, PublicKey.Y, and TlsKey.X, TlsKey.Y where there is one.</summary>
+    [JsonIgnore]
+    public string[] Parts => [CodeId, DeviceName, PublicKey.X, PublicKey.Y, .. TlsKey is null ? Array.Empty<string>() : [TlsKey.X, TlsKey.Y]];
+}
 
 /// <summary>The server's answer to <see cref="EnrolDevice"/>: all that the device will trust from now on.</summary>
 /// <param name="DeviceId">The device's identity.</param>
@@ -56,9 +62,27 @@ public sealed record EnrolDevice(string CodeId, string DeviceName, PublicKey Pub
 /// <param name="Organisation">The organisation's name.</param>
 /// <param name="Root">The organisation's trust root, from which the device tells its releases: src/Nacre.Contracts/Trust/SPEC.md.</param>
 /// <param name="LeaseKey">Signs leases; held by the server.</param>
-/// <param name="Proof"><see cref="EnrolmentCode.Prove"/> over purpose <c>answer</c> and DeviceId, User, Organisation, Root, LeaseKey.X, LeaseKey.Y,
-/// and the request's proof.</param>
-public sealed record EnrolledDevice(string DeviceId, string User, string Organisation, string Root, PublicKey LeaseKey, string Proof);
+/// <param name="Proof"><see cref="EnrolmentCode.Prove"/> over purpose <c>answer</c> and <see cref="PartsFor"/>.</param>
+/// <param name="Authorities">Whose certificates the device believes the server from now on, PEM; null: those that its computer trusts.</param>
+/// <param name="Certificate">The device's own certificate, DER in base64; null where TLS ends at a proxy.</param>
+/// <param name="Waits">Whether it may ask for nothing until an administrator approves it.</param>
+public sealed record EnrolledDevice(
+    string DeviceId, string User, string Organisation, string Root, PublicKey LeaseKey, string Proof, string? Authorities = null, string? Certificate = null, bool Waits = false)
+{
+    /// <summary>What the proof is over: DeviceId, User, Organisation, Root, LeaseKey.X, LeaseKey.Y, Authorities, Certificate (empty where there is none), <c>waits</c> or
+    /// <c>approved</c>, and the request's proof.</summary>
+    /// <param name="requestProof">The proof of the request that is answered.</param>
+    public string[] PartsFor(string requestProof) =>
+        [DeviceId, User, Organisation, Root, LeaseKey.X, LeaseKey.Y, Authorities ?? "", Certificate ?? "", Waits ? "waits" : "approved", requestProof];
+}
+
+/// <summary>Asks for a certificate of the device's next key for TLS.</summary>
+/// <param name="TlsKey">The key; the request's token vouches for it.</param>
+public sealed record RenewCertificate(PublicKey TlsKey);
+
+/// <summary>A device's certificate.</summary>
+/// <param name="Certificate">DER, base64.</param>
+public sealed record DeviceCertificate(string Certificate);
 
 /// <summary>A device as the administrator sees it.</summary>
 /// <param name="Id">Identity.</param>
@@ -67,7 +91,11 @@ public sealed record EnrolledDevice(string DeviceId, string User, string Organis
 /// <param name="EnrolledAt">When it enrolled.</param>
 /// <param name="LastSeenAt">Its last authenticated request.</param>
 /// <param name="Revoked">Whether its permission was taken away.</param>
-public sealed record Device(string Id, string Name, string User, DateTimeOffset EnrolledAt, DateTimeOffset? LastSeenAt, bool Revoked);
+/// <param name="Waiting">Whether it waits, or waited until it was turned away, for approval.</param>
+/// <param name="CertificateSerial">The serial of its newest certificate, hexadecimal; null: it has none.</param>
+/// <param name="CertificateEndsAt">When that ends; the device renews it before.</param>
+public sealed record Device(
+    string Id, string Name, string User, DateTimeOffset EnrolledAt, DateTimeOffset? LastSeenAt, bool Revoked, bool Waiting = false, string? CertificateSerial = null, DateTimeOffset? CertificateEndsAt = null);
 
 /// <summary>Asks which segments the store lacks.</summary>
 /// <param name="Names">At most 10,000 names.</param>
@@ -280,15 +308,41 @@ public sealed record EntitledLivePc(string Name, string Image, string Channel, i
 /// <param name="Nonce">At most 64 characters that the lease repeats, so that an older one can't be put in the answer's place.</param>
 /// <param name="Anchors">What the device knows of its user layers; null where it states nothing.</param>
 /// <param name="Kept">At most 64 releases that the device has and may go back to. The lease covers those that the LivePC still has and no channel was moved back behind.</param>
+/// <param name="KnownManifests">At most <see cref="MostKnown"/> signed manifests that the device has, each by its <see cref="LeaseGrant.DigestOf"/>: the answer leaves them out.</param>
 public sealed record TakeLease(
-    int? InstalledVersion, string? Nonce = null, IReadOnlyList<StatedAnchor>? Anchors = null, IReadOnlyList<ReleaseName>? Kept = null);
+    int? InstalledVersion, string? Nonce = null, IReadOnlyList<StatedAnchor>? Anchors = null, IReadOnlyList<ReleaseName>? Kept = null, IReadOnlyList<string>? KnownManifests = null)
+{
+    /// <summary>A lease covers less.</summary>
+    public const int MostKnown = 100;
+}
 
 /// <summary>A lease with what it opens.</summary>
 /// <param name="Lease">A <see cref="LeaseClaims"/> as compact JWS (ES256) by the server's lease key.</param>
-/// <param name="Manifests">Signed manifests of every release that the lease covers.</param>
+/// <param name="Manifests">Signed manifests of every release that the lease covers, without those that the device said it has.</param>
 /// <param name="Keys"><see cref="LeaseKeys"/> as compact JWE (ECDH-ES+A256KW, A256GCM) to the device's key.</param>
 /// <param name="BootPacks">Where the boot packs of those releases are; a hint, nothing of it is signed.</param>
-public sealed record LeaseGrant(string Lease, IReadOnlyList<string> Manifests, string Keys, IReadOnlyList<BootPack>? BootPacks = null);
+/// <param name="RecoveryKey">The organisation's recovery key as PEM; it counts if the trust metadata vouches for it.</param>
+/// <param name="KnownManifests">Those that were left out, by their <see cref="DigestOf"/>; null: none.</param>
+public sealed record LeaseGrant(
+    string Lease, IReadOnlyList<string> Manifests, string Keys, IReadOnlyList<BootPack>? BootPacks = null, string? RecoveryKey = null, IReadOnlyList<string>? KnownManifests = null)
+{
+    /// <summary>What tells one signed manifest from another: the SHA-256 of its text, base64url.</summary>
+    public static string DigestOf(string manifest) => System.Buffers.Text.Base64Url.EncodeToString(System.Security.Cryptography.SHA256.HashData(System.Text.Encoding.ASCII.GetBytes(manifest)));
+
+    /// <summary>The same with the manifests that were left out.</summary>
+    /// <param name="manifests">What the device has.</param>
+    /// <exception cref="NacreException">LeaseNotAuthentic: one was left out that the device does not have.</exception>
+    public LeaseGrant With(IReadOnlyList<string> manifests)
+    {
+        var known = manifests.DistinctBy(DigestOf).ToDictionary(DigestOf, StringComparer.Ordinal);
+        return this with
+        {
+            Manifests = [.. Manifests, .. (KnownManifests ?? []).Select(digest => known.GetValueOrDefault(digest)
+                ?? throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, "the lease leaves out a manifest that this device does not have"))],
+            KnownManifests = null,
+        };
+    }
+}
 
 /// <summary>What the server says with a lease. Times are seconds since 1970 (RFC 7519).</summary>
 /// <param name="Sub">The device.</param>
@@ -305,10 +359,11 @@ public sealed record LeaseGrant(string Lease, IReadOnlyList<string> Manifests, s
 /// <param name="Layers">The application layers that belong on top of the system, lowest first.</param>
 /// <param name="Kept">The releases that the device asked to keep and may go on starting.</param>
 /// <param name="Origins">Base URLs of origins of segments, see <see cref="StoreOrigins"/>; null: only the server.</param>
+/// <param name="Expires">When the LivePC itself ends for this user; null: never.</param>
 public sealed record LeaseClaims(
     string Sub, string User, string LivePc, string Image, int Version, int? InstalledVersion, long Iat, long Exp,
     string? Nonce = null, IReadOnlyList<LayerAnchor>? Anchors = null, JsonObject? Policy = null,
-    IReadOnlyList<ReleaseName>? Layers = null, IReadOnlyList<ReleaseName>? Kept = null, IReadOnlyList<string>? Origins = null);
+    IReadOnlyList<ReleaseName>? Layers = null, IReadOnlyList<ReleaseName>? Kept = null, IReadOnlyList<string>? Origins = null, long? Expires = null);
 
 /// <summary>The secrets of a lease.</summary>
 /// <param name="Share">32 bytes, base64: the server's part of the key that opens the user's volumes; always the same for one device and LivePC.</param>

@@ -10,7 +10,6 @@ namespace Nacre.Contracts;
 /// </summary>
 public sealed class EnrolmentCode
 {
-    private const string Alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
     private const int IdLength = 8;
     private const int Length = 24;
     private readonly string text;
@@ -24,7 +23,7 @@ public sealed class EnrolmentCode
     public string Secret => text[IdLength..];
 
     /// <summary>Makes a new random code.</summary>
-    public static EnrolmentCode Create() => new(RandomNumberGenerator.GetString(Alphabet, Length));
+    public static EnrolmentCode Create() => new(TypedCode.Create(Length));
 
     /// <summary>Joins the two parts again.</summary>
     public static EnrolmentCode FromParts(string id, string secret) => new(id + secret);
@@ -33,34 +32,12 @@ public sealed class EnrolmentCode
     public static bool TryParse(string? untrustedText, out EnrolmentCode code)
     {
         code = null!;
-        if (untrustedText is null || untrustedText.Length > 100)
+        if (!TypedCode.TryRead(untrustedText, Length, out var read))
         {
             return false;
         }
 
-        var builder = new StringBuilder(Length);
-        foreach (var character in untrustedText.ToUpperInvariant())
-        {
-            var meant = character switch { 'O' => '0', 'I' or 'L' => '1', _ => character };
-            if (meant is '-' or ' ')
-            {
-                continue;
-            }
-
-            if (!Alphabet.Contains(meant, StringComparison.Ordinal))
-            {
-                return false;
-            }
-
-            builder.Append(meant);
-        }
-
-        if (builder.Length != Length)
-        {
-            return false;
-        }
-
-        code = new EnrolmentCode(builder.ToString());
+        code = new EnrolmentCode(read);
         return true;
     }
 
@@ -84,7 +61,7 @@ public sealed class EnrolmentCode
         && CryptographicOperations.FixedTimeEquals(Encoding.UTF8.GetBytes(untrustedProof), Encoding.UTF8.GetBytes(Prove(purpose, parts)));
 
     /// <summary>The code as it is shown: <c>ABCD-EFGH-…</c>. It contains the secret.</summary>
-    public string Reveal() => string.Join('-', text.Chunk(4).Select(group => new string(group)));
+    public string Reveal() => TypedCode.Show(text);
 
     /// <summary>Only the part that is not secret.</summary>
     public override string ToString() => Id + "-***";

@@ -59,7 +59,7 @@ public static class ErrorCatalogue
 
     // Who asks
     /// <summary>No credential, or one that is not valid.</summary>
-    public static readonly ErrorKind Unauthenticated = new("E_UNAUTHENTICATED", 401, ExitCode.Denied, "administrators: 'nacre login URL'; devices: 'nacre device enrol URL CODE'");
+    public static readonly ErrorKind Unauthenticated = new("E_UNAUTHENTICATED", 401, ExitCode.Denied, "people: 'nacre sign-in URL', or 'nacre login URL' with a token; devices: 'nacre device enrol URL CODE'");
     /// <summary>The device's clock and the server's are too far apart.</summary>
     public static readonly ErrorKind ClockWrong = new("E_CLOCK_WRONG", 401, ExitCode.Environment, "set this computer's clock; the server's time is named above");
     /// <summary>The credential does not permit this.</summary>
@@ -69,6 +69,13 @@ public static class ErrorCatalogue
     /// <summary>The device was revoked.</summary>
     public static readonly ErrorKind DeviceRevoked = new("E_DEVICE_REVOKED", 403, ExitCode.Denied, "ask the administrator for a new enrolment code");
 
+    /// <summary>The device showed no certificate in TLS, or one that does not count.</summary>
+    public static readonly ErrorKind CertificateRefused = new("E_CERTIFICATE_REFUSED", 401, ExitCode.Denied, "'nacre device renew' fetches a new certificate for this device");
+    /// <summary>The device enrolled and is not approved yet.</summary>
+    public static readonly ErrorKind DeviceWaiting = new("E_DEVICE_WAITING", 403, ExitCode.Denied, "ask the administrator to approve this device: 'nacre device approve ID'");
+    /// <summary>The device is approved already, or was never to be.</summary>
+    public static readonly ErrorKind DeviceNotWaiting = new("E_DEVICE_NOT_WAITING", 409, ExitCode.State, "'nacre device list' shows each device's state; 'nacre device revoke' takes the permission of one away");
+
     // Enrolment
     /// <summary>No such enrolment code.</summary>
     public static readonly ErrorKind EnrolmentCodeWrong = new("E_ENROLMENT_CODE_WRONG", 404, ExitCode.Refused, "compare the code with the one you were given, or ask for a new one");
@@ -76,16 +83,38 @@ public static class ErrorCatalogue
     public static readonly ErrorKind EnrolmentCodeExpired = new("E_ENROLMENT_CODE_EXPIRED", 410, ExitCode.Refused, "ask the administrator for a new code: 'nacre device code USER'");
     /// <summary>The code has been used.</summary>
     public static readonly ErrorKind EnrolmentCodeUsed = new("E_ENROLMENT_CODE_USED", 409, ExitCode.Refused, "each code enrols one device: ask for a new one");
-    /// <summary>The server did not prove that it knows the code.</summary>
+    /// <summary>The server did not prove that it knows the code, or its certificate is not one that is believed.</summary>
     public static readonly ErrorKind ServerNotAuthentic = new("E_SERVER_NOT_AUTHENTIC", 502, ExitCode.NotAuthentic, "check the URL: something between this device and the server changes what they say");
     /// <summary>This device is enrolled already.</summary>
     public static readonly ErrorKind AlreadyEnrolled = new("E_ALREADY_ENROLLED", 409, ExitCode.State, "'nacre device forget' first, if this device is to belong to another server");
     /// <summary>The user has as many devices as the policy allows.</summary>
     public static readonly ErrorKind TooManyDevices = new("E_TOO_MANY_DEVICES", 403, ExitCode.Denied, "ask the administrator to revoke a device that is not used any more ('nacre device list', 'nacre device revoke'), or to raise 'maxDevicesPerUser'");
+    /// <summary>The device's key is in another computer's TPM.</summary>
+    public static readonly ErrorKind DeviceKeyElsewhere = new("E_DEVICE_KEY_ELSEWHERE", 409, ExitCode.Denied, "use the computer that enrolled; to use this one, empty its NACRE_HOME and enrol it with a code of its own");
     /// <summary>This device is not enrolled.</summary>
     public static readonly ErrorKind NotEnrolled = new("E_NOT_ENROLLED", 409, ExitCode.State, "'nacre device enrol URL CODE' with the code that the administrator gave you");
     /// <summary>This command line is not logged in to a server.</summary>
-    public static readonly ErrorKind NotLoggedIn = new("E_NOT_LOGGED_IN", 401, ExitCode.State, "'nacre login URL --token-file FILE' with the token that the server made at its first start");
+    public static readonly ErrorKind NotLoggedIn = new("E_NOT_LOGGED_IN", 401, ExitCode.State, "'nacre sign-in URL', or 'nacre login URL --token-file FILE' with the token that the server made at its first start");
+
+
+    /// <summary>The name, the password or the code is not right.</summary>
+    public static readonly ErrorKind SignInRefused = new("E_SIGN_IN_REFUSED", 401, ExitCode.Denied, "check the name, the password and the code; who has lost them asks the help desk for an invitation ('nacre user invite')");
+    /// <summary>The password is right, and a code is needed too.</summary>
+    public static readonly ErrorKind SecondFactorNeeded = new("E_SECOND_FACTOR_NEEDED", 401, ExitCode.Denied, "sign in again with '--code' and what the authenticator shows, or one of the recovery codes");
+    /// <summary>Too many tries to sign in.</summary>
+    public static readonly ErrorKind TooManyTries = new("E_TOO_MANY_TRIES", 429, ExitCode.Denied, "wait as long as it says above; more tries make it no longer");
+    /// <summary>The session's time is over, or it was ended.</summary>
+    public static readonly ErrorKind SessionEnded = new("E_SESSION_ENDED", 401, ExitCode.Denied, "'nacre sign-in' again");
+    /// <summary>An invitation that is not known, was used, replaced or has expired.</summary>
+    public static readonly ErrorKind InvitationWrong = new("E_INVITATION_WRONG", 403, ExitCode.Refused, "ask who sent it for another one: each works once, until it expires or the next one is made");
+    /// <summary>A password that can't be one.</summary>
+    public static readonly ErrorKind PasswordUnfit = new("E_PASSWORD_UNFIT", 400, ExitCode.Refused, "choose one of 12 to 256 characters that does not contain your name; several words are easier to remember than signs");
+    /// <summary>Who asks has no password here.</summary>
+    public static readonly ErrorKind NoPassword = new("E_NO_PASSWORD", 409, ExitCode.State, "sign in with name and password; the first administrator's token, other tokens and OpenID Connect have no password here");
+    /// <summary>No OpenID provider is set.</summary>
+    public static readonly ErrorKind ProviderMissing = new("E_PROVIDER_MISSING", 409, ExitCode.State, "the first administrator sets one: 'nacre oidc set'");
+    /// <summary>The OpenID provider does not answer as OpenID Connect says.</summary>
+    public static readonly ErrorKind ProviderFailed = new("E_PROVIDER_FAILED", 502, ExitCode.Unreachable, "check the provider's address, the client's name and secret there, and that the server reaches it ('nacre oidc show')");
 
     // What is there
     /// <summary>Nothing of that name.</summary>
@@ -127,7 +156,19 @@ public static class ErrorCatalogue
     /// <summary>A lease's signature or binding is wrong.</summary>
     public static readonly ErrorKind LeaseNotAuthentic = new("E_LEASE_NOT_AUTHENTIC", 422, ExitCode.NotAuthentic, "connect to the server for a new lease; if that fails too, ask the administrator");
     /// <summary>The lease's time is over.</summary>
-    public static readonly ErrorKind LeaseExpired = new("E_LEASE_EXPIRED", 403, ExitCode.Denied, "connect to the server once: the lease renews by itself");
+    public static readonly ErrorKind LeaseExpired = new("E_LEASE_EXPIRED", 403, ExitCode.Denied, "connect to the server once: the lease renews by itself; without a network 'nacre livepc extend LIVEPC' shows what to read to the help desk");
+    /// <summary>The time for which the LivePC was meant is over, or has not begun.</summary>
+    public static readonly ErrorKind LivePcExpired = new("E_LIVEPC_EXPIRED", 403, ExitCode.Denied, "ask the administrator: the policy's 'expiration' settings decide it");
+    /// <summary>The policy lets the LivePC start only with the server.</summary>
+    public static readonly ErrorKind OfflineDenied = new("E_OFFLINE_DENIED", 403, ExitCode.Denied, "connect to the server, and start it again");
+    /// <summary>This computer's clock was set back.</summary>
+    public static readonly ErrorKind ClockSetBack = new("E_CLOCK_SET_BACK", 403, ExitCode.Denied, "set this computer's clock right and connect to the server once: it proves the time");
+    /// <summary>A code that extends a lease is not the one for this device now, or none is taken.</summary>
+    public static readonly ErrorKind ExtensionRefused = new("E_EXTENSION_REFUSED", 403, ExitCode.Denied, "compare the code with what the help desk reads; each code works once, for one device and LivePC");
+    /// <summary>The LivePC was killed on this device.</summary>
+    public static readonly ErrorKind LivePcKilled = new("E_KILLED", 403, ExitCode.Denied, "what it held is gone; ask the administrator whether you may have a new, empty one ('nacre kill lift')");
+    /// <summary>A device's receipt is not its own, or of another order.</summary>
+    public static readonly ErrorKind ReceiptNotAuthentic = new("E_RECEIPT_NOT_AUTHENTIC", 422, ExitCode.NotAuthentic, "take the order as not carried out, and ask who sent this");
     /// <summary>Bytes of a segment fail their authentication or are missing.</summary>
     public static readonly ErrorKind SegmentNotAuthentic = new("E_SEGMENT_NOT_AUTHENTIC", 502, ExitCode.NotAuthentic, "the origin serves damaged data: tell the administrator; nothing damaged was used, start again when it is mended");
     /// <summary>The origin sends less than a segment has.</summary>
@@ -166,6 +207,22 @@ public static class ErrorCatalogue
     public static readonly ErrorKind VolumeKeyWrong = new("E_VOLUME_KEY_WRONG", 403, ExitCode.Denied, "give the file with the key that the volume was made with");
     /// <summary>A volume is older than a state of it that is known.</summary>
     public static readonly ErrorKind VolumeOutdated = new("E_VOLUME_OUTDATED", 409, ExitCode.NotAuthentic, "put the newest copy of the layer's folder back in its place; where the older one is meant, 'nacre livepc start LIVEPC --accept-older-state' takes it");
+    /// <summary>A password is needed, and none was given.</summary>
+    public static readonly ErrorKind PasswordNeeded = new("E_PASSWORD_NEEDED", 401, ExitCode.Denied, "run the command in a terminal, which asks for it, or give it in a file (--password-file) or in NACRE_PASSWORD");
+    /// <summary>The password, or the recovery code, is another.</summary>
+    public static readonly ErrorKind PasswordWrong = new("E_PASSWORD_WRONG", 401, ExitCode.Denied, "type it again; who has forgotten it asks the help desk for a recovery code: 'nacre livepc password LIVEPC --recovery'");
+    /// <summary>A new password has to be chosen first.</summary>
+    public static readonly ErrorKind PasswordUnset = new("E_PASSWORD_UNSET", 409, ExitCode.Denied, "choose one: 'nacre livepc password LIVEPC' in a terminal, or with --new-password-file; 'nacre livepc start' asks for it too");
+    /// <summary>A new password is not as policy wants it.</summary>
+    public static readonly ErrorKind PasswordWeak = new("E_PASSWORD_WEAK", 400, ExitCode.Refused, "choose another one; several words are easier to remember and harder to guess than one with odd characters");
+    /// <summary>It is too early for another try.</summary>
+    public static readonly ErrorKind PasswordWait = new("E_PASSWORD_WAIT", 429, ExitCode.Denied, "wait, then try again; who has forgotten the password asks the help desk for a recovery code");
+    /// <summary>Too many wrong passwords were tried.</summary>
+    public static readonly ErrorKind PasswordLocked = new("E_PASSWORD_LOCKED", 423, ExitCode.Denied, "ask the help desk for a recovery code, and use it with 'nacre livepc password LIVEPC --recovery'");
+    /// <summary>A LivePC's keys were destroyed.</summary>
+    public static readonly ErrorKind KeysDestroyed = new("E_KEYS_DESTROYED", 410, ExitCode.State, "what was in it can't be read any more; 'nacre livepc forget LIVEPC' removes what is left, and the next start begins anew");
+    /// <summary>The organisation has no recovery code of a LivePC.</summary>
+    public static readonly ErrorKind NoRecovery = new("E_NO_RECOVERY", 404, ExitCode.State, "'nacre recovery set FILE.pub' gives the organisation a recovery key; devices hand over a code at their next start with a network");
     /// <summary>Another process has the volume open.</summary>
     public static readonly ErrorKind VolumeBusy = new("E_VOLUME_BUSY", 409, ExitCode.State, "stop the LivePC or the other 'nacre volume' command that uses it");
     /// <summary>A snapshot's name is taken, or there is none of that name.</summary>
@@ -176,6 +233,10 @@ public static class ErrorCatalogue
     public static readonly ErrorKind AuditNotAuthentic = new("E_AUDIT_NOT_AUTHENTIC", 409, ExitCode.NotAuthentic, "compare it with an export or a head that was kept elsewhere, and find out who could write to the database or the file");
     /// <summary>The server does not answer.</summary>
     public static readonly ErrorKind ServerUnreachable = new("E_SERVER_UNREACHABLE", 503, ExitCode.Unreachable, "check the network and the server's address, then try again");
+    /// <summary>The organisation is on this server, and does not run there now.</summary>
+    public static readonly ErrorKind OrganisationDown = new("E_ORGANISATION_DOWN", 503, ExitCode.Unreachable, "try again in a minute; the server's log says why it does not run");
+    /// <summary>A request names another organisation than the connection it came by.</summary>
+    public static readonly ErrorKind Misdirected = new("E_MISDIRECTED", 421, ExitCode.Refused, "open a connection of its own to each organisation's name");
     /// <summary>The server failed inside.</summary>
     public static readonly ErrorKind ServerFailed = new("E_SERVER_FAILED", 500, ExitCode.Failure, "the server's log has the reason under the trace id above");
     /// <summary>The server's database does not answer.</summary>
@@ -190,6 +251,10 @@ public static class ErrorCatalogue
     public static readonly ErrorKind UserPackagesInTheWay = new("E_USER_PACKAGES", 409, ExitCode.Choice, "choose: '--user-packages remove' or '--user-packages reinstall', or remove the packages yourself in the LivePC; until then everything stays as it is");
     /// <summary>The LivePC stands still because its disks can't be written or read.</summary>
     public static readonly ErrorKind Paused = new("E_PAUSED", 409, ExitCode.State, "where this computer's disk is full, free some space: the LivePC goes on by itself, and nothing was lost");
+    /// <summary>This computer is not as the policy wants it.</summary>
+    public static readonly ErrorKind HostCheckFailed = new("E_HOST_CHECK", 403, ExitCode.Denied, "put right what is named above, then start again; 'nacre host check LIVEPC' looks again");
+    /// <summary>The LivePC is locked.</summary>
+    public static readonly ErrorKind Locked = new("E_LOCKED", 403, ExitCode.Denied, "put right what is named above: the LivePC goes on by itself, and nothing was lost");
     /// <summary>The guest did not start, or stopped by itself.</summary>
     public static readonly ErrorKind GuestFailed = new("E_GUEST_FAILED", 500, ExitCode.Failure, "the lines above are the last ones of the guest's console");
     /// <summary>A moment, or a file in it, can't be read or taken back.</summary>

@@ -112,12 +112,14 @@ public sealed record ReleaseStanding(Release Release, string PublishedBy, string
 
 /// <summary>Names an administrator beside the first one.</summary>
 /// <param name="Name">Unique name; see <see cref="Names"/>.</param>
-public sealed record CreateAdministrator(string Name);
+/// <param name="Roles">What it may do, of <see cref="PeopleRoles.Staff"/>; null: <see cref="PeopleRoles.Administrator"/>.</param>
+public sealed record CreateAdministrator(string Name, IReadOnlyList<string>? Roles = null);
 
 /// <summary>An administrator.</summary>
 /// <param name="Name">Unique name.</param>
 /// <param name="CreatedAt">When it was named.</param>
-public sealed record Administrator(string Name, DateTimeOffset CreatedAt);
+/// <param name="Roles">What it may do.</param>
+public sealed record Administrator(string Name, DateTimeOffset CreatedAt, IReadOnlyList<string> Roles);
 
 /// <summary>A named administrator's token, shown this once.</summary>
 /// <param name="Name">Whose.</param>

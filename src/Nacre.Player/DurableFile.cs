@@ -64,7 +64,7 @@ internal static partial class DurableFile
     public static NacreException Translate(IOException exception, string path) => new(
         (exception.HResult & 0xFFFF) is 28 or 122 ? ErrorCatalogue.NoSpace : ErrorCatalogue.FileAccess, $"'{path}': {exception.Message}", exception);
 
-    private static void FlushDirectory(string folder)
+    internal static void FlushDirectory(string folder)
     {
         var descriptor = Open(folder, ReadOnlyFlag);
         if (descriptor >= 0)

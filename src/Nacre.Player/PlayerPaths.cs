@@ -41,9 +41,7 @@ public sealed partial class PlayerPaths
     /// <exception cref="NacreException">FileAccess.</exception>
     public static PlayerPaths Open()
     {
-        var state = Environment.GetEnvironmentVariable("NACRE_HOME") is { Length: > 0 } home ? Path.GetFullPath(home) : Path.Combine(
-            Environment.GetEnvironmentVariable("XDG_DATA_HOME") is { Length: > 0 } data
-                ? data : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".local", "share"), "nacre");
+        var state = StatePath();
         var user = GetUserId();
         var runtimes = Environment.GetEnvironmentVariable("XDG_RUNTIME_DIR") is { Length: > 0 } runtime && Directory.Exists(runtime)
             ? Path.Combine(runtime, "nacre") : user == 0 ? "/run/nacre" : $"/tmp/nacre-{user}";
@@ -65,6 +63,13 @@ public sealed partial class PlayerPaths
 
         return new PlayerPaths(state, Path.Combine(runtimes, digest), memory);
     }
+
+    /// <summary>Whether this user's player has a folder.</summary>
+    public static bool Exists() => Directory.Exists(StatePath());
+
+    private static string StatePath() => Environment.GetEnvironmentVariable("NACRE_HOME") is { Length: > 0 } home ? Path.GetFullPath(home) : Path.Combine(
+            Environment.GetEnvironmentVariable("XDG_DATA_HOME") is { Length: > 0 } data
+                ? data : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".local", "share"), "nacre");
 
     /// <summary>Makes a folder that only its user can enter; refuses one that belongs to somebody else or is open to others.</summary>
     internal static void MakePrivate(string folder)

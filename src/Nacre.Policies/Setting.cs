@@ -210,18 +210,19 @@ internal sealed class Choice<T>(string name, SettingScope scope, T factory, stri
 /// <param name="what">What each is, for messages.</param>
 /// <param name="judge">What is wrong with a line; null for nothing.</param>
 /// <param name="help">What it means.</param>
-internal sealed class Lines(string name, SettingScope scope, int most, string what, Func<string, string?> judge, string help)
-    : Setting<IReadOnlyList<string>>(name, scope, [], help, null)
+/// <param name="longest">Characters of a line at most.</param>
+/// <param name="factory">What holds where nobody decides; null: none.</param>
+internal sealed class Lines(
+    string name, SettingScope scope, int most, string what, Func<string, string?> judge, string help, int longest = 1000, IReadOnlyList<string>? factory = null)
+    : Setting<IReadOnlyList<string>>(name, scope, factory ?? [], help, null)
 {
-    private const int Longest = 1000;
-
     public override string Range => string.Create(CultureInfo.InvariantCulture, $"a list of at most {most} texts, each {what}");
 
     public override JsonNode Write(object value) => new JsonArray([.. ((IReadOnlyList<string>)value).Select(line => (JsonNode)line)]);
 
     private protected override JsonObject DescribeType() => new()
     {
-        ["type"] = "array", ["maxItems"] = most, ["items"] = new JsonObject { ["type"] = "string", ["maxLength"] = Longest, ["description"] = what },
+        ["type"] = "array", ["maxItems"] = most, ["items"] = new JsonObject { ["type"] = "string", ["maxLength"] = longest, ["description"] = what },
     };
 
     private protected override object? Parse(JsonElement untrusted, out string? why)
@@ -236,7 +237,7 @@ internal sealed class Lines(string name, SettingScope scope, int most, string wh
         foreach (var item in untrusted.EnumerateArray())
         {
             var line = item.ValueKind == JsonValueKind.String ? item.GetString()! : null;
-            if ((line is null ? "it is no text" : line.Length > Longest ? $"it is longer than {Longest} characters" : judge(line)) is { } wrong)
+            if ((line is null ? "it is no text" : line.Length > longest ? $"it is longer than {longest} characters" : judge(line)) is { } wrong)
             {
                 why = string.Create(CultureInfo.InvariantCulture, $"number {lines.Count + 1}: {wrong}");
                 return null;

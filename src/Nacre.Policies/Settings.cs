@@ -45,6 +45,19 @@ public enum MeteredBehaviour
     Go,
 }
 
+/// <summary>What is downloaded of a release before a guest reads it.</summary>
+public enum Prefetch
+{
+    /// <summary>Nothing.</summary>
+    Off,
+
+    /// <summary>What a start reads.</summary>
+    BootSet,
+
+    /// <summary>All of it.</summary>
+    Full,
+}
+
 /// <summary>Every setting that there is. One that is not built is not here: there is no switch that does nothing.</summary>
 public static partial class Settings
 {
@@ -86,11 +99,21 @@ public static partial class Settings
     /// <summary>Units that a healthy start has active.</summary>
     public static Setting<IReadOnlyList<string>> UpdateHealthUnits { get; } = new Lines(
         "update.healthUnits", SettingScope.Container, 64, "a systemd unit with its type, such as ssh.service", line => UnitPattern().IsMatch(line) ? null : $"'{Shorten(line)}' is none",
-        "systemd units that are active in a healthy start. Corporate layers that do not reach one, twice, are set aside, and those before them start.") { IsForNextStart = true };
+        "systemd units that are active in a healthy start. Corporate layers that do not reach one are set aside after update.tries starts, and those before them start.") { IsForNextStart = true };
 
     /// <summary>Minutes until a start must be healthy.</summary>
     public static Setting<int> UpdateHealthMinutes { get; } = new WholeNumber(
         "update.healthMinutes", SettingScope.Container, 15, 1, 240, "minutes", "How long a start may take until it is healthy.") { IsForNextStart = true };
+
+    /// <summary>Unhealthy starts until updates are set aside.</summary>
+    public static Setting<int> UpdateTries { get; } = new WholeNumber(
+        "update.tries", SettingScope.Container, 2, 1, 5, "starts", "After how many starts that were not healthy new corporate layers are set aside, and those before them start.");
+
+    /// <summary>What is downloaded before it is read.</summary>
+    public static Setting<Prefetch> Prefetch { get; } = new Choice<Prefetch>(
+        "prefetch", SettingScope.Container, Policies.Prefetch.Full,
+        "What is downloaded of a release before a guest reads it: nothing (off), what a start reads as far as a boot pack says (boot-set), and after that all of it (full). Only with full it starts without a network.",
+        ("off", Policies.Prefetch.Off), ("boot-set", Policies.Prefetch.BootSet), ("full", Policies.Prefetch.Full));
 
     /// <summary>Whether updates are downloaded over a metered network.</summary>
     public static Setting<MeteredBehaviour> MeteredBehaviour { get; } = new Choice<MeteredBehaviour>(
@@ -143,14 +166,25 @@ public static partial class Settings
         "telemetry.recordStarts", SettingScope.Container, true, "Whether a device sends which chunks the first start of a release read (places of ciphertext, no content), for boot packs.");
 
     /// <summary>All of them, in the order in which they are shown.</summary>
-    public static ImmutableArray<Setting> All { get; } =
-    [
-        MaxDevicesPerUser, PolicyRefreshInterval, LeaseHours, UpdateApply, UpdateDeadlineDays, UpdatePostponeMax, UpdateWindow, UpdateBandwidthKbps, UpdateHealthUnits, UpdateHealthMinutes, MeteredBehaviour,
-        PrefetchOnBattery, LayerApp, LayerRules, RejuvenateUserAllowed, RejuvenateUndoDays, SnapshotEveryHours, SnapshotKeep, SnapshotKeepDays, VmCpu, VmMemory, TelemetryRecordStarts,
-    ];
+    public static ImmutableArray<Setting> All => InOrder.All;
 
     /// <summary>The setting of this name; null: there is none.</summary>
     public static Setting? Find(string untrustedName) => All.FirstOrDefault(setting => setting.Name == untrustedName);
+
+    /// <summary>Apart, because the initialisers of a class in several files run in no certain order.</summary>
+    private static class InOrder
+    {
+        public static ImmutableArray<Setting> All { get; } =
+        [
+            PasswordRequired, PasswordMinLength, PasswordClasses, PasswordHistory, PasswordMaxAgeDays, MaxAttempts, MaxAttemptsAction, LockIdleMinutes, LockOnHostLock, LockOnSleep, ReauthPeriodHours,
+            MaxDevicesPerUser, PolicyRefreshInterval, LeaseHours, UpdateApply, UpdateDeadlineDays, UpdatePostponeMax, UpdateWindow, UpdateBandwidthKbps, UpdateHealthUnits, UpdateHealthMinutes, UpdateTries, Prefetch, MeteredBehaviour,
+            PrefetchOnBattery, LayerApp, LayerRules, RejuvenateUserAllowed, RejuvenateUndoDays, SnapshotEveryHours, SnapshotKeep, SnapshotKeepDays, VmCpu, VmMemory, TelemetryRecordStarts,
+            EnrolmentApproval,
+            .. OfHost,
+            .. OfDevices,
+            .. LeaseSettings,
+        ];
+    }
 
     /// <summary>What is said of a name that no setting has, with the one that was probably meant.</summary>
     public static string Unknown(string untrustedName)

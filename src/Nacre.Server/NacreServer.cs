@@ -6,6 +6,7 @@ using Microsoft.AspNetCore.DataProtection;
 using Microsoft.AspNetCore.DataProtection.AuthenticatedEncryption;
 using Microsoft.AspNetCore.DataProtection.AuthenticatedEncryption.ConfigurationModel;
 using Microsoft.AspNetCore.HttpOverrides;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Data.Sqlite;
 using Microsoft.EntityFrameworkCore;
 using Nacre.Contracts;
@@ -48,7 +49,8 @@ public static class NacreServer
         await app.WaitForShutdownAsync(cancellationToken);
     }
 
-    internal static WebApplication Create(ServerOptions options, TimeProvider? time, Action<WebApplicationBuilder>? customise)
+    // With inner, which takes the place of a listener and of a log, it is one of the organisations of the server around it.
+    internal static WebApplication Create(ServerOptions options, TimeProvider? time, Action<WebApplicationBuilder>? customise, InnerServer? inner = null)
     {
         ArgumentNullException.ThrowIfNull(options);
         options.Check();
@@ -56,18 +58,25 @@ public static class NacreServer
 
         // Empty: no configuration files, no environment variables. What runs is what the options say.
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ApplicationName = "Nacre.Server", ContentRootPath = directory.Path });
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
+        if (inner is null)
         {
-            kestrel.AddServerHeader = false;
-            kestrel.Limits.MaxRequestBodySize = LargestBody;
-        }).UseUrls(options.Listen);
-        builder.Logging.AddSimpleConsole().SetMinimumLevel(LogLevel.Warning).AddFilter("Nacre", LogLevel.Information)
-            .AddFilter("Microsoft.AspNetCore.DataProtection", LogLevel.Error).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None)
-            .AddFilter("Microsoft.EntityFrameworkCore", LogLevel.Critical); // what fails is thrown, and said once, by us
+            Listen(builder, options);
+        }
+        else
+        {
+            builder.WebHost.UseServer(inner);
+            builder.Services.AddSingleton<IHostLifetime, NoLifetime>();
+        }
+
         AddServices(builder.Services, options, directory, time ?? TimeProvider.System);
         customise?.Invoke(builder);
 
         var app = builder.Build();
+        if (inner is null)
+        {
+            app.Use(app.Services.GetRequiredService<Organisations>().DispatchAsync);
+        }
+
         if (options.TrustedProxies.Count > 0)
         {
             var forwarded = new ForwardedHeadersOptions { ForwardedHeaders = ForwardedHeaders.XForwardedFor, ForwardLimit = null };
@@ -86,7 +95,13 @@ public static class NacreServer
         app.UseAuthentication();
         app.UseAuthorization();
         Map(app, options);
-        Groups.CheckComplete(((IEndpointRouteBuilder)app).DataSources.SelectMany(source => source.Endpoints));
+
+        // Built once: a group builds its endpoints, each of which is compiled, whenever it is asked for them.
+        var sources = ((IEndpointRouteBuilder)app).DataSources;
+        var endpoints = sources.SelectMany(source => source.Endpoints).ToArray();
+        Groups.CheckComplete(endpoints);
+        sources.Clear();
+        sources.Add(new DefaultEndpointDataSource(endpoints));
         return app;
     }
 
@@ -107,10 +122,8 @@ public static class NacreServer
             .UseCryptographicAlgorithms(new AuthenticatedEncryptorConfiguration { EncryptionAlgorithm = EncryptionAlgorithm.AES_256_GCM });
         services.AddAuthentication(NacreAuthenticationHandler.SchemeName)
             .AddScheme<AuthenticationSchemeOptions, NacreAuthenticationHandler>(NacreAuthenticationHandler.SchemeName, null);
-        services.AddAuthorizationBuilder()
-            .AddPolicy(Roles.Administrator, policy => policy.RequireRole(Roles.Administrator))
-            .AddPolicy(Roles.Device, policy => policy.RequireRole(Roles.Device))
-            .AddPolicy(Roles.Replica, policy => policy.RequireRole(Roles.Replica));
+        services.AddAuthorization();
+        services.AddSingleton<WriteGate>();
         if (options.Postgres is null)
         {
             services.AddDbContext<NacreDatabase>(database => database.UseSqlite(ConnectionString(directory)));
@@ -122,19 +135,48 @@ public static class NacreServer
                 database.UseNpgsql(provider.GetRequiredService<NpgsqlDataSource>().CreateConnection(), contextOwnsConnection: true));
         }
 
-        services.AddSingleton<SecretBox>().AddSingleton<LeaseSigner>().AddSingleton<AdministratorToken>();
+        services.AddSingleton<SecretBox>().AddSingleton<LeaseSigner>().AddSingleton<Authority>().AddSingleton<ServerCertificates>().AddSingleton<AdministratorToken>();
         services.AddSingleton<ISegmentStore>(options.S3 is null ? new FolderSegmentStore(directory) : new S3SegmentStore(options.S3, directory));
         services.AddHttpContextAccessor();
+        services.AddSingleton<Passwords>().AddSingleton<OpenIdClient>().AddScoped<Throttle>().AddScoped<Sessions>().AddScoped<Accounts>().AddScoped<OpenId>();
         services.AddSingleton<Refusals>();
-        services.AddScoped<Caller>().AddScoped<AuditTrail>().AddScoped<Administrators>().AddScoped<Approvals>().AddScoped<Users>().AddScoped<UserGroups>().AddScoped<Policies>().AddScoped<Devices>().AddScoped<DeviceAuthenticator>().AddScoped<Enrolment>()
+        services.AddScoped<Caller>().AddScoped<AuditTrail>().AddScoped<Administrators>().AddScoped<Approvals>().AddScoped<Users>().AddScoped<UserGroups>().AddScoped<Policies>().AddScoped<Devices>().AddScoped<DeviceAuthenticator>().AddScoped<DeviceCertificates>().AddScoped<Enrolment>()
             .AddScoped<SigningKey>().AddScoped<TrustFiles>().AddScoped<Segments>().AddScoped<Images>().AddScoped<LivePcs>().AddScoped<Layers>().AddScoped<Rollouts>().AddScoped<Reports>().AddScoped<Anchors>()
-            .AddScoped<Leases>().AddScoped<Orders>().AddScoped<StoreKeeper>().AddScoped<Origins>().AddScoped<BootSets>().AddScoped<ReplicaToken>();
-        services.AddHostedService<Startup>().AddHostedService<CodeSweeper>().AddHostedService<StoreSweeper>().AddHostedService<RefusalSweeper>();
+            .AddScoped<Leases>().AddScoped<LeaseExtensions>().AddScoped<Orders>().AddScoped<DeviceOrders>().AddScoped<StoreKeeper>().AddScoped<Origins>().AddScoped<BootSets>().AddScoped<Recovery>().AddScoped<ReplicaToken>();
+        services.AddSingleton<DeviceBell>().AddHostedService(provider => provider.GetRequiredService<DeviceBell>());
+        services.AddHostedService<Startup>().AddHostedService<CodeSweeper>().AddHostedService<PeopleSweeper>().AddHostedService<StoreSweeper>().AddHostedService<RefusalSweeper>();
+    }
+
+    private static void Listen(WebApplicationBuilder builder, ServerOptions options)
+    {
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
+        {
+            kestrel.AddServerHeader = false;
+            kestrel.Limits.MaxRequestBodySize = LargestBody;
+            if (options.IsTls)
+            {
+                var certificates = kestrel.ApplicationServices.GetRequiredService<ServerCertificates>();
+                var organisations = kestrel.ApplicationServices.GetRequiredService<Organisations>();
+                kestrel.Listen(options.Endpoint, listen => listen.UseHttps(new TlsHandshakeCallbackOptions
+                {
+                    OnConnection = connection => new((organisations.CertificatesOf(connection.ClientHelloInfo.ServerName) ?? certificates).Current()),
+                }));
+            }
+        });
+        if (!options.IsTls)
+        {
+            builder.WebHost.UseUrls(options.Listen);
+        }
+
+        builder.Logging.AddSimpleConsole().SetMinimumLevel(LogLevel.Warning).AddFilter("Nacre", LogLevel.Information)
+            .AddFilter("Microsoft.AspNetCore.DataProtection", LogLevel.Error).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None)
+            .AddFilter("Microsoft.EntityFrameworkCore", LogLevel.Critical); // what fails is thrown, and said once, by us
+        builder.Services.AddSingleton<Organisations>().AddHostedService(provider => provider.GetRequiredService<Organisations>());
     }
 
     private static void Map(WebApplication app, ServerOptions options)
     {
-        var groups = Groups.On(app);
+        var groups = new Groups(app);
         var version = typeof(NacreServer).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "0";
         groups.Public.MapGet("/server", () => TypedResults.Ok(new ServerInfo("nacre", version, options.OrganisationName)))
             .WithName("GetServer").WithSummary("What the server says about itself.");
@@ -147,6 +189,8 @@ public static class NacreServer
         IdentityEndpoints.Map(groups);
         DeviceEndpoints.Map(groups);
         AdministratorEndpoints.Map(groups);
+        PeopleEndpoints.Map(groups);
+        OpenIdEndpoints.Map(groups);
         ImageEndpoints.Map(groups);
         BootSetEndpoints.Map(groups);
         ApprovalEndpoints.Map(groups);
@@ -155,7 +199,9 @@ public static class NacreServer
         GroupEndpoints.Map(groups);
         PolicyEndpoints.Map(groups);
         LeaseEndpoints.Map(groups);
+        RecoveryEndpoints.Map(groups);
         OrderEndpoints.Map(groups);
+        DeviceOrderEndpoints.Map(groups);
         ReportEndpoints.Map(groups);
         TrustEndpoints.Map(groups);
         AuditEndpoints.Map(groups);

@@ -1,3 +1,4 @@
+using System.Net;
 using Nacre.Contracts;
 using Npgsql;
 
@@ -9,8 +10,21 @@ public sealed record ServerOptions
     /// <summary>The folder of all state that is not elsewhere: database, segments, keys, the administrator's token. Made where it is missing; each server has its own.</summary>
     public required string DataDirectory { get; init; }
 
-    /// <summary>Where to listen, plain HTTP: TLS ends at the proxy in front. Only this computer by default; port 0 takes a free one.</summary>
+    /// <summary>Where to listen: <c>https://</c> with an address of this computer, TLS 1.3; or <c>http://</c> for this computer alone, or behind a proxy at which TLS ends. Only this
+    /// computer by default; port 0 takes a free one.</summary>
     public string Listen { get; init; } = "http://127.0.0.1:8420";
+
+    /// <summary>The names and addresses under which devices reach the server by TLS: the certificate of the organisation's own authority has them.</summary>
+    public IReadOnlyList<string> Names { get; init; } = [];
+
+    /// <summary>The administrator's own certificate with its chain, PEM; null: the organisation's own authority makes one. Read again when it changes.</summary>
+    public string? CertificateFile { get; init; }
+
+    /// <summary>The key of <see cref="CertificateFile"/>, PEM.</summary>
+    public string? CertificateKeyFile { get; init; }
+
+    /// <summary>With a certificate of the administrator's own, or a proxy's: the authorities, PEM, that devices are to believe; null: those that their computers trust.</summary>
+    public string? AuthoritiesFile { get; init; }
 
     /// <summary>The organisation's name as devices show it, at most 100 characters.</summary>
     public string OrganisationName { get; init; } = "Nacre";
@@ -34,6 +48,24 @@ public sealed record ServerOptions
     /// <summary>The bucket that keeps the segments; null: the data directory does.</summary>
     public S3Options? S3 { get; init; }
 
+    internal bool IsTls => Listen.StartsWith("https:", StringComparison.OrdinalIgnoreCase);
+
+    /// <summary>Whether passwords, tokens and names may pass networks in the clear: plain HTTP, and not for this computer alone.</summary>
+    internal bool IsOpen => !IsTls && !new Uri(Listen).IsLoopback;
+
+    /// <summary>Where to listen by TLS.</summary>
+    internal IPEndPoint Endpoint => new(AddressOf(new Uri(Listen))!, new Uri(Listen).Port);
+
+    /// <summary>What the certificate of the organisation's own authority is for: this computer can always use it.</summary>
+    internal IEnumerable<string> CertifiedNames
+    {
+        get
+        {
+            var address = Endpoint.Address;
+            return Names.Concat(["localhost", "127.0.0.1", "::1"]).Concat(address.Equals(IPAddress.Any) || address.Equals(IPAddress.IPv6Any) ? [] : [address.ToString()]).Distinct(StringComparer.OrdinalIgnoreCase);
+        }
+    }
+
     internal void Check()
     {
         if (string.IsNullOrWhiteSpace(DataDirectory))
@@ -41,10 +73,12 @@ public sealed record ServerOptions
             throw new NacreException(ErrorCatalogue.UsageInvalid, "the server needs a data directory");
         }
 
-        if (!Uri.TryCreate(Listen, UriKind.Absolute, out var url) || url.Scheme != "http" || url.PathAndQuery != "/")
+        if (!Uri.TryCreate(Listen, UriKind.Absolute, out var url) || url.Scheme is not ("http" or "https") || url.PathAndQuery != "/")
         {
-            throw new NacreException(ErrorCatalogue.UsageInvalid, $"can't listen on '{Listen}': it must look like http://127.0.0.1:8420");
+            throw new NacreException(ErrorCatalogue.UsageInvalid, $"can't listen on '{Listen}': it must look like https://0.0.0.0:8420, or http://127.0.0.1:8420");
         }
+
+        CheckTls(url);
 
         if (OrganisationName is null || !Text.IsLabel(OrganisationName, 100))
         {
@@ -63,6 +97,41 @@ public sealed record ServerOptions
             throw new NacreException(ErrorCatalogue.UsageInvalid, "the largest segment must be between 1 byte and 1 GiB");
         }
     }
+
+    private static IPAddress? AddressOf(Uri url) => url.Host == "localhost" ? IPAddress.Loopback : IPAddress.TryParse(url.Host.Trim('[', ']'), out var address) ? address : null;
+
+    private void CheckTls(Uri url)
+    {
+        if (!IsTls)
+        {
+            if (CertificateFile is not null || CertificateKeyFile is not null || Names.Count > 0)
+            {
+                throw new NacreException(ErrorCatalogue.UsageInvalid, "names and a certificate are for TLS: listen on https://");
+            }
+
+            return;
+        }
+
+        if (AddressOf(url) is not { } address)
+        {
+            throw new NacreException(ErrorCatalogue.UsageInvalid, $"can't listen on '{Listen}': with https it names an address of this computer, such as https://0.0.0.0:8420; the name that devices use is given with --name");
+        }
+
+        if (CertificateFile is null != CertificateKeyFile is null)
+        {
+            throw new NacreException(ErrorCatalogue.UsageInvalid, "a certificate and its key belong together: give both files, or neither");
+        }
+
+        if (CertificateFile is null && Names.Count == 0 && (address.Equals(IPAddress.Any) || address.Equals(IPAddress.IPv6Any)))
+        {
+            throw new NacreException(ErrorCatalogue.UsageInvalid, $"a certificate needs the name under which devices reach this server: 'https://nacre.example' is served with --listen {Listen} --name nacre.example");
+        }
+
+        if (Names.FirstOrDefault(name => Uri.CheckHostName(name) == UriHostNameType.Unknown) is { } wrong)
+        {
+            throw new NacreException(ErrorCatalogue.UsageInvalid, $"'{wrong}' is neither a name such as nacre.example nor an address");
+        }
+    }
 }
 
 /// <summary>A database of PostgreSQL's.</summary>
@@ -73,6 +142,17 @@ public sealed record PostgresOptions
 
     /// <summary>Without what proves who.</summary>
     public override string ToString() => Parse() is { } parsed ? $"PostgreSQL, '{parsed.Database}' at {parsed.Host}" : "PostgreSQL";
+
+    /// <summary>The same with another database.</summary>
+    /// <exception cref="NacreException">UsageInvalid: its name is longer than PostgreSQL's are; what is too much would be cut off, and two could become one.</exception>
+    internal PostgresOptions WithDatabase(Func<string, string> name)
+    {
+        const int LongestName = 63;
+        var database = name(Parse()!.Database!);
+        return System.Text.Encoding.UTF8.GetByteCount(database) <= LongestName
+            ? new PostgresOptions { ConnectionString = new NpgsqlConnectionStringBuilder(ConnectionString) { Database = database }.ToString() }
+            : throw new NacreException(ErrorCatalogue.UsageInvalid, $"'{database}' is longer than a database's name can be: choose a shorter name, or name a database with --postgres-file");
+    }
 
     internal NpgsqlDataSource Open()
     {

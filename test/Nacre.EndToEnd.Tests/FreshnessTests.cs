@@ -4,6 +4,7 @@ using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Player;
 using Nacre.Player.Devices;
+using Nacre.Player.Keys;
 using Nacre.Player.Leases;
 using Nacre.Player.LivePcs;
 using Nacre.Volumes;
@@ -98,8 +99,11 @@ public sealed class FreshnessTests
             var paths = PlayerPaths.Open();
             var folder = new LivePcFolder(paths, "office");
             using var identity = EnrolledIdentity.Open(paths);
-            var key = OpenedLease.TryOpenKept(identity, folder, TimeProvider.System)!.SlotKey(identity);
-            await using var volume = Volume.Open(folder.Volume("data"), key);
+            var lease = OpenedLease.TryOpenKept(identity, folder, TimeProvider.System)!;
+            using var part = lease.KeyPart(identity);
+            using var secrets = new KeySecrets { Password = SecretBytes.Take(System.Text.Encoding.UTF8.GetBytes(Shell.Password)) };
+            using var key = new LivePcKeys(folder, identity, TimeProvider.System).Open(part.Span, lease.Policy, secrets);
+            await using var volume = Volume.Open(folder.Volume("data"), key.Span);
             await volume.WriteAsync(0, RandomNumberGenerator.GetBytes(64 * 1024), forceUnitAccess: true, Token);
         }
         finally

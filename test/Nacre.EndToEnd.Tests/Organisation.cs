@@ -21,6 +21,9 @@ internal static class GoldenImages
     /// <summary>The built folder of a system with more packages: Debian 12 as released (1), with its updates (2), and the next Debian (3).</summary>
     public static Task<string> EverydayAsync(int release) => SystemAsync(Repository.Path("testdata", "recipes", $"everyday-{release}.yaml"), $"everyday-{release}");
 
+    /// <summary>The built folder of a minimal Debian whose kernel has drivers for USB and sound.</summary>
+    public static Task<string> DevicesAsync() => SystemAsync(Repository.Path("testdata", "recipes", "debian-devices.yaml"), "debian-devices");
+
     /// <summary>The built folder of an application layer of <c>testdata/recipes</c>.</summary>
     /// <param name="recipe">Its recipe's name.</param>
     /// <param name="system">The built folder of the system below it.</param>
@@ -101,7 +104,7 @@ internal sealed class Organisation : IAsyncDisposable
         Directory.CreateDirectory(Runtime);
 
         // Never this computer's own TPM.
-        Device = new Shell(("NACRE_HOME", DeviceState), ("XDG_RUNTIME_DIR", Runtime), ("NACRE_ACCEL", "tcg"), ("TPM2TOOLS_TCTI", "none"));
+        Device = new Shell(("NACRE_HOME", DeviceState), ("XDG_RUNTIME_DIR", Runtime), ("NACRE_ACCEL", "tcg"), ("TPM2TOOLS_TCTI", "none"), ("NACRE_USB_EMULATED", "usb-kbd,usb-storage,usb-ccid"));
     }
 
     public string Url { get; }

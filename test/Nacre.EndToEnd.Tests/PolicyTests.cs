@@ -15,7 +15,7 @@ public sealed class PolicyTests
         var (administrator, device) = (organisation.Administrator, organisation.Device);
         await organisation.OfferAsync(await GoldenImages.MinimalAsync(1));
         await organisation.EnrolAsync();
-        await administrator.RunAsync("policy", "set", "organisation", "policyRefreshInterval=1", "lease.hours=48");
+        await administrator.RunAsync("policy", "set", "organisation", "policyRefreshInterval=1", "lease.hours=48", "prefetch=off");
         await device.RunAsync("livepc", "start", "office");
         var before = await StatusAsync(device);
         Assert.InRange(before.GetProperty("leaseEnds").GetDateTimeOffset() - TimeProvider.System.GetUtcNow(), TimeSpan.FromHours(47.5), TimeSpan.FromHours(48));
@@ -25,9 +25,11 @@ public sealed class PolicyTests
 
         // While it runs: what the user may put back, and the lease's length; what the machine is made of waits.
         await administrator.RunAsync("policy", "set", "livepc:office", "rejuvenate.userAllowed=none", "vm.autoFitCpu=1", "vm.autoFitMemory=5", "layer.app=off");
-        await administrator.RunAsync("policy", "set", "organisation", "lease.hours=24");
+        await administrator.RunAsync("policy", "set", "organisation", "lease.hours=24", "prefetch=full");
         var asked = await WaitAsync(async () => await StatusAsync(device), status => status.GetProperty("policyFromNextStart").GetArrayLength() == 3);
         Assert.Equal(["layer.app", "vm.autoFitCpu", "vm.autoFitMemory"], asked.GetProperty("policyFromNextStart").EnumerateArray().Select(name => name.GetString()!));
+        Assert.NotEqual("Complete", before.GetProperty("presence").GetString());
+        await WaitAsync(async () => await StatusAsync(device), status => status.GetProperty("presence").GetString() == "Complete");
         Assert.InRange(asked.GetProperty("leaseEnds").GetDateTimeOffset() - TimeProvider.System.GetUtcNow(), TimeSpan.FromHours(23.5), TimeSpan.FromHours(24));
         await device.FailAsync(ErrorCatalogue.Forbidden, "livepc", "rejuvenate", "office", "--depth", "settings", "--yes");
         var enforced = JsonDocument.Parse((await administrator.RunAsync("policy", "status", "--json")).Output).RootElement[0];

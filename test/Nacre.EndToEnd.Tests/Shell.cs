@@ -18,6 +18,9 @@ internal sealed class Shell
     public Shell(params (string Name, string Value)[] environment) =>
         this.environment = environment.ToDictionary(variable => variable.Name, variable => variable.Value);
 
+    /// <summary>What every user of the tests chooses as the password of a LivePC, where a test says no other.</summary>
+    public const string Password = "correct horse battery";
+
     /// <summary>The program under test, as built beside the tests.</summary>
     public static string Program { get; } = Path.Combine(AppContext.BaseDirectory, "nacre");
 
@@ -69,6 +72,7 @@ internal sealed class Shell
     public Process Start(params string[] arguments)
     {
         var start = new ProcessStartInfo(Program, arguments) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+        start.Environment["NACRE_PASSWORD"] = Password;
         foreach (var (name, value) in environment)
         {
             start.Environment[name] = value;

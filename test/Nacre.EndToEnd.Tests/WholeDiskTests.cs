@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Text.Json;
 using Nacre.Player;
+using Nacre.Player.Keys;
 using Nacre.Player.LivePcs;
 using Nacre.Player.Moments;
 using Nacre.Volumes;
@@ -78,7 +79,8 @@ public sealed class WholeDiskTests
         Environment.SetEnvironmentVariable("NACRE_HOME", organisation.DeviceState);
         Environment.SetEnvironmentVariable("XDG_RUNTIME_DIR", organisation.Runtime);
         Environment.SetEnvironmentVariable("TPM2TOOLS_TCTI", "none");
-        await using var layers = await OpenLayers.OpenAsync(PlayerPaths.Open(), "office", TimeProvider.System, TestContext.Current.CancellationToken);
+        using var secrets = new KeySecrets { Password = SecretBytes.Take(System.Text.Encoding.UTF8.GetBytes(Shell.Password)) };
+        await using var layers = await OpenLayers.OpenAsync(PlayerPaths.Open(), "office", secrets, TimeProvider.System, TestContext.Current.CancellationToken);
         await using var disk = layers.Moments.Open(layers.Moments.Take(MomentKind.User, null), "data");
         var text = await TextAsync(disk);
         Assert.Contains("first release, intruder: none\nsecond release, intruder: none\n", text, StringComparison.Ordinal);

@@ -4,6 +4,7 @@ using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Player.Anchors;
 using Nacre.Player.Devices;
+using Nacre.Player.Keys;
 using Nacre.Player.LivePcs;
 using Nacre.Testing;
 using Nacre.Volumes;
@@ -15,8 +16,7 @@ namespace Nacre.Player.Tests;
 [Collection("NACRE_HOME")]
 public sealed class AnchorKeeperTests : IDisposable
 {
-    private static readonly byte[] SlotKey = [.. Enumerable.Range(0, 32).Select(value => (byte)value)];
-
+    private readonly SecretBytes slotKey = SecretBytes.Take([.. Enumerable.Range(0, 32).Select(value => (byte)value)]);
     private readonly TemporaryDirectory home = new();
     private readonly PlayerPaths paths;
     private readonly LivePcFolder folder;
@@ -50,6 +50,7 @@ public sealed class AnchorKeeperTests : IDisposable
     {
         Directory.Delete(folder.Sockets, recursive: true);
         heard.Dispose();
+        slotKey.Dispose();
         home.Dispose();
     }
 
@@ -196,7 +197,7 @@ public sealed class AnchorKeeperTests : IDisposable
         await keeper.LoadAsync(Token);
         keeper.Hear([], isNow: true);
         await using var volumes = new OpenVolumes();
-        await keeper.OpenAsync("data", newest => volumes.Open("data", Layer, 1 << 30, SlotKey, newest), acceptOlder: false);
+        await keeper.OpenAsync("data", newest => volumes.Open("data", Layer, 1 << 30, slotKey, newest), acceptOlder: false);
         await using (await keeper.BeginAsync())
         {
             await heard.WaitAsync(Token);
@@ -334,7 +335,7 @@ public sealed class AnchorKeeperTests : IDisposable
         await keeper.LoadAsync(Token);
         keeper.Hear(told ?? [], isOnline);
         await using var volumes = new OpenVolumes();
-        await keeper.OpenAsync("data", newest => volumes.Open("data", Layer, 1 << 30, SlotKey, newest), acceptOlder);
+        await keeper.OpenAsync("data", newest => volumes.Open("data", Layer, 1 << 30, slotKey, newest), acceptOlder);
         await using (await keeper.BeginAsync())
         {
             await WriteAsync(volumes.Exports["data"]);
@@ -397,69 +398,5 @@ public sealed class AnchorKeeperTests : IDisposable
     {
         Directory.Delete(target, recursive: true);
         Directory.Move(Copy(copy), target);
-    }
-
-    /// <summary>Time that only passes when a test says so.</summary>
-    private sealed class ManualTime : TimeProvider
-    {
-        private readonly List<Timer> timers = [];
-        private long ticks;
-
-        public override long TimestampFrequency => TimeSpan.TicksPerSecond;
-
-        public override long GetTimestamp() => Interlocked.Read(ref ticks);
-
-        public void Advance(TimeSpan by)
-        {
-            var now = Interlocked.Add(ref ticks, by.Ticks);
-            Timer[] due;
-            lock (timers)
-            {
-                due = [.. timers.Where(timer => timer.Due <= now)];
-            }
-
-            foreach (var timer in due)
-            {
-                timer.Fire();
-            }
-        }
-
-        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
-        {
-            var timer = new Timer(this, callback, state, dueTime, period);
-            lock (timers)
-            {
-                timers.Add(timer);
-            }
-
-            return timer;
-        }
-
-        private sealed class Timer(ManualTime time, TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period) : ITimer
-        {
-            public long Due { get; private set; } = DueAt(time, dueTime);
-
-            public void Fire()
-            {
-                Due = DueAt(time, period);
-                callback(state);
-            }
-
-            public bool Change(TimeSpan dueTime, TimeSpan period)
-            {
-                Due = DueAt(time, dueTime);
-                return true;
-            }
-
-            public void Dispose() => Due = long.MaxValue;
-
-            public ValueTask DisposeAsync()
-            {
-                Dispose();
-                return ValueTask.CompletedTask;
-            }
-
-            private static long DueAt(ManualTime time, TimeSpan after) => after < TimeSpan.Zero ? long.MaxValue : time.GetTimestamp() + after.Ticks;
-        }
     }
 }

@@ -46,7 +46,7 @@ public sealed class StackTests : IDisposable
         Assert.Equal((1, Second), (state.Failures, state.Next));
         Assert.Same(state, state.Offer(Second));
         state = state.Failed(Second);
-        Assert.Equal(StackState.Attempts, state.Failures);
+        Assert.Equal(2, state.Failures);
         Assert.Equal(First, state.Fallback(Second, _ => true));
         state = state.PutAside(Second, First, "broken", At);
         Assert.Equal((First, null, 0), (state.Next, state.Trial, state.Failures));

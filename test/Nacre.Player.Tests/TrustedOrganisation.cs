@@ -53,7 +53,7 @@ internal sealed class TrustedOrganisation : IAsyncDisposable
 
     public RootMetadata? Root { get; private set; }
 
-    public TargetsMetadata? Targets { get; private set; }
+    public TargetsMetadata? Targets { get; set; }
 
     public Dictionary<string, TargetsMetadata> Images { get; } = new(StringComparer.Ordinal);
 
@@ -110,11 +110,14 @@ internal sealed class TrustedOrganisation : IAsyncDisposable
         Files[$"{Root.Version}.root.json"] = Root.Bytes;
     }
 
+    /// <summary>The recovery key that the next targets vouch for.</summary>
+    public TrustTarget? Recovery { get; set; }
+
     /// <summary>The next targets: the publisher signs for these images.</summary>
     public void Delegate(params string[] images)
     {
         var roles = (images.Length == 0 ? ["desk"] : images).ToDictionary(image => image, _ => Role(1, Publisher));
-        Targets = new TargetsMetadata(TrustMetadata.Sign(TargetsMetadata.WriteImages(1 + (Targets?.Version ?? 0), Time.GetUtcNow().AddDays(365), roles), TargetsKey));
+        Targets = new TargetsMetadata(TrustMetadata.Sign(TargetsMetadata.WriteImages(1 + (Targets?.Version ?? 0), Time.GetUtcNow().AddDays(365), roles, Recovery), TargetsKey));
         Files[$"{Targets.Version}.targets.json"] = Targets.Bytes;
         Stamp();
     }

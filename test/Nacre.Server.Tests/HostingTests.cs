@@ -135,7 +135,7 @@ public class HostingTests
         await File.WriteAllTextAsync(directory["file"], "");
         var options = new ServerOptions { DataDirectory = directory["file"], Listen = "http://127.0.0.1:0" };
         await FailsAsync(ErrorCatalogue.FileAccess, NacreServer.RunAsync(options));
-        await FailsAsync(ErrorCatalogue.UsageInvalid, NacreServer.RunAsync(options with { Listen = "https://127.0.0.1:0" }));
+        await FailsAsync(ErrorCatalogue.UsageInvalid, NacreServer.RunAsync(options with { Listen = "ftp://127.0.0.1:0" }));
         await FailsAsync(ErrorCatalogue.UsageInvalid, NacreServer.RunAsync(options with { OrganisationName = "" }));
         await FailsAsync(ErrorCatalogue.UsageInvalid, NacreServer.RunAsync(options with { MaxSegmentBytes = 0 }));
         await FailsAsync(ErrorCatalogue.UsageInvalid, NacreServer.RunAsync(options with { DataDirectory = " " }));

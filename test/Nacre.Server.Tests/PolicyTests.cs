@@ -22,7 +22,7 @@ public class PolicyTests
         """{"update.healthMinutes":0}""", """{"update.healthMinutes":1.5}""", """{"update.healthMinutes":"15"}""", """{"rejuvenate.userAllowed":"all"}""", """{"rejuvenate.userAllowed":7}""", """{"layer.rules":["srv data"]}""",
         """{"layer.rules":["/srv attic"]}""", """{"layer.rules":["/srv data","/x\n/ data"]}""", """{"layer.rules":null}""", """{"layer.rules":"/srv data"}""", """{"update.healthUnits":["ssh"]}""",
         """{"update.healthUnits":["-x.service"]}""", """{"update.healthUnits":["a b.service"]}""", """{"update.apply":"Deadline"}""", """{"update.window":["18:00"]}""", """{"layer.app":1}""", """{"lease.hours":8761}""",
-        """{"maxDevicesPerUser":0}""", """{"vm.autoFitMemory":91}""",
+        """{"maxDevicesPerUser":0}""", """{"vm.autoFitMemory":91}""", """{"host.osMin":["Debian"]}""", """{"host.firewall":"on"}""", """{"host.clientMinVersion":"new"}""", """{"host.scripts":["exit 0"]}""",
     ];
 
     public static TheoryData<string> WrongValues => [.. Wrong];
@@ -170,9 +170,20 @@ public class PolicyTests
         Assert.Equal((6, true, 24 * 3600L), (policy.Get(Settings.SnapshotKeep), policy.Get(Settings.LayerApp), claims.Exp - claims.Iat));
         Assert.Equal((await world.Admin.ExplainPolicyAsync("desk", device.DeviceId)).Version, policy.Version);
 
-        await again.AcknowledgePolicyAsync("desk", new AcknowledgePolicy(policy.Version, ["vm.autoFitCpu"], ["net.meteredBehaviour: it does not say"]));
+        await again.AcknowledgePolicyAsync("desk", new AcknowledgePolicy(policy.Version, ["vm.autoFitCpu"], ["net.meteredBehaviour: it does not say"], [new StatedHostCheck("host.firewall", "failed", "it is off")]));
         var enforced = Assert.Single(await world.Admin.ListEnforcedPoliciesAsync());
         Assert.Equal((true, "vm.autoFitCpu", "net.meteredBehaviour: it does not say"), (enforced.IsCurrent, Assert.Single(enforced.FromNextStart), Assert.Single(enforced.Unenforceable)));
+        Assert.Equal(new StatedHostCheck("host.firewall", "failed", "it is off"), Assert.Single(enforced.HostChecks));
+
+        // Of the checks an audit line is what is news, not each word.
+        await again.AcknowledgePolicyAsync("desk", new AcknowledgePolicy(policy.Version, HostChecks: [new StatedHostCheck("host.firewall", "failed", "it is still off")]));
+        await again.AcknowledgePolicyAsync("desk", new AcknowledgePolicy(policy.Version, HostChecks: [new StatedHostCheck("host.firewall", "passed", "it is on")]));
+        Assert.Equal(["host.firewall: failed", "all passed"], (await world.Admin.GetAuditAsync()).Entries.Where(entry => entry.Action == "host.check").Select(entry => entry.Detail));
+        foreach (var wrong in new[] { new StatedHostCheck("host.firewall", "fine", "x"), new StatedHostCheck("", "passed", "x"), new StatedHostCheck("host.firewall", "passed", "a\u001b[31m"), null! })
+        {
+            Assert.Equal(ErrorCatalogue.RequestInvalid, (await Assert.ThrowsAsync<NacreException>(() => again.AcknowledgePolicyAsync("desk", new AcknowledgePolicy(policy.Version, HostChecks: [wrong])))).Kind);
+        }
+
         await world.Admin.PatchPolicyAsync("group:staff", new Dictionary<string, object?> { ["snapshot.keep"] = null });
         Assert.False(Assert.Single(await world.Admin.ListEnforcedPoliciesAsync()).IsCurrent);
 
@@ -194,7 +205,7 @@ public class PolicyTests
     {
         using var folder = new TemporaryDirectory();
         var options = new DbContextOptionsBuilder<NacreDatabase>().UseSqlite($"Data Source={folder["old.db"]}").Options;
-        await using var database = new NacreDatabase(options);
+        await using var database = new NacreDatabase(options, new WriteGate());
         await database.GetService<IMigrator>().MigrateAsync("Approvals", TestContext.Current.CancellationToken);
         var old = """
             {"userApplications":false,"rules":["/srv data"],"userRejuvenation":"system","snapshotEveryHours":0,"keepSnapshots":7,"keepDays":30,"undoDays":1,"healthUnits":["ssh.service"],"healthMinutes":15,"updates":"deadline",

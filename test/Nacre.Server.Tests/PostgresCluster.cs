@@ -93,6 +93,9 @@ internal sealed class PostgresCluster : IAsyncDisposable
         return name;
     }
 
+    /// <summary>One with nothing in it, not even tables; who makes it removes it.</summary>
+    public Task CreateNamedAsync(string name) => ExecuteAsync("postgres", $"CREATE DATABASE {name} OWNER {Role}");
+
     /// <summary>Takes one back: the next test gets it without its rows. One whose tables or triggers were changed is not used again.</summary>
     public async Task GiveBackAsync(string database, bool isChanged)
     {

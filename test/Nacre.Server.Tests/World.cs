@@ -1,10 +1,13 @@
 using System.Collections.Concurrent;
 using System.Net.Http.Headers;
 using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.Json;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.Data.Sqlite;
+using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Nacre.Client;
 using Nacre.Contracts;
@@ -21,6 +24,7 @@ internal sealed class World : IAsyncDisposable
     private readonly TemporaryDirectory directory = new();
     private readonly Action<WebApplicationBuilder>? customise;
     private WebApplication? app;
+    private World? around;
     private string? database;
     private World? first;
     private bool isChanged;
@@ -37,15 +41,21 @@ internal sealed class World : IAsyncDisposable
     /// <summary>Where its database is; null: in the data directory.</summary>
     public PostgresCluster? Cluster { get; private init; }
 
+    /// <summary>Whether it is reached by TLS, and what its options are beyond those of all.</summary>
+    public Func<ServerOptions, ServerOptions>? Tls { get; private init; }
+
+    /// <summary>Whose certificates its callers believe.</summary>
+    public ServerTrust Trust => ServerTrust.Of(Tls is null ? null : File.ReadAllText(Path.Combine(Data, "ca.pem")));
+
     public SettableTime Time { get; } = new();
 
     public CapturedLog Log { get; } = new();
 
-    public string Data => directory["data"];
+    public string Data => around is null ? directory["data"] : OrganisationFolders.PathOf(around.Data, Inside);
 
-    public WebApplication App => app!;
+    public WebApplication App => app ?? around!.Organisation(Inside);
 
-    public Uri Url => new(App.Urls.Single());
+    public Uri Url => around is null ? new(App.Urls.Single()) : new UriBuilder(around.Url) { Host = InsideHost }.Uri;
 
     public HttpClient Http { get; private set; } = new();
 
@@ -57,16 +67,70 @@ internal sealed class World : IAsyncDisposable
 
     public ECDsa Publisher { get; } = ECDsa.Create(ECCurve.NamedCurves.nistP256);
 
-    public ServerOptions Options => new() { DataDirectory = Data, Listen = "http://127.0.0.1:0", OrganisationName = "Müller & Co", MaxSegmentBytes = 1024 * 1024, Postgres = Cluster?.Options(database!), KeyDirectory = first is null ? null : Path.Combine(first.Data, "keys") };
+    public ServerOptions Options => Tls is null ? Plain : Tls(Plain with { Listen = "https://127.0.0.1:0" });
 
-    public static async Task<World> StartAsync(Action<WebApplicationBuilder>? customise = null, PostgresCluster? cluster = null)
+    private ServerOptions Plain => new() { DataDirectory = Data, Listen = "http://127.0.0.1:0", OrganisationName = "Müller & Co", MaxSegmentBytes = 1024 * 1024, Postgres = Cluster?.Options(database!), KeyDirectory = first is null ? null : Path.Combine(first.Data, "keys") };
+
+    /// <summary>One that is reached by TLS.</summary>
+    public static Task<World> StartTlsAsync(Func<ServerOptions, ServerOptions>? options = null) => StartAsync(tls: options ?? (plain => plain));
+
+    public static async Task<World> StartAsync(Action<WebApplicationBuilder>? customise = null, PostgresCluster? cluster = null, Func<ServerOptions, ServerOptions>? tls = null)
     {
         cluster ??= PrefersPostgres ? await PostgresCluster.GetAsync() : null;
-        var world = new World(customise) { Cluster = cluster };
+        var world = new World(customise) { Cluster = cluster, Tls = tls };
         world.database = cluster is null ? null : await cluster.CreateDatabaseAsync();
+        if (cluster is null)
+        {
+            await File.WriteAllBytesAsync(new DataDirectory(world.Data).Database, await Empty.Value);
+        }
+
         await world.StartAgainAsync();
         return world;
     }
+
+    /// <summary>The folder of the organisation that <see cref="StartInsideAsync"/> adds, and its name: this computer's, as another one than the address that the server around has.</summary>
+    public const string Inside = "acme", InsideHost = "localhost";
+
+    /// <summary>A second organisation in the process of a first one, by the same listener. Dispose it before the first.</summary>
+    public static async Task<World> StartInsideAsync(World around)
+    {
+        var world = new World(customise: null) { around = around, Cluster = around.Cluster, Tls = around.Tls };
+        if (around.Cluster is not null)
+        {
+            await around.Cluster.CreateNamedAsync($"{around.database}_{Inside}");
+        }
+
+        OrganisationFolders.Add(around.Data, Inside, new OrganisationSettings("Acme", [InsideHost]));
+        await WaitAsync(() => around.Organisation(Inside, isWaited: true) is not null);
+        await world.OpenAsync();
+        return world;
+    }
+
+    /// <summary>Waits for what a server does by itself within seconds.</summary>
+    public static async Task WaitAsync(Func<bool> isDone)
+    {
+        for (var limit = System.Diagnostics.Stopwatch.StartNew(); !isDone(); await Task.Delay(50))
+        {
+            Assert.True(limit.Elapsed < TimeSpan.FromMinutes(1), "it did not come");
+        }
+    }
+
+    /// <summary>The server of an organisation inside this one.</summary>
+    public WebApplication Organisation(string name, bool isWaited = false) =>
+        App.Services.GetRequiredService<Organisations>().ServerOf(name) ?? (isWaited ? null! : throw new InvalidOperationException($"there is no organisation '{name}'"));
+
+    /// <summary>A SQLite database with the tables of the newest version and nothing in them: what a server makes at its first start is each test's own, but its migrations.</summary>
+    private static readonly Lazy<Task<byte[]>> Empty = new(async () =>
+    {
+        using var folder = new TemporaryDirectory();
+        var file = folder["nacre.db"];
+        await using (var database = new NacreDatabase(new DbContextOptionsBuilder<NacreDatabase>().UseSqlite(new SqliteConnectionStringBuilder { DataSource = file, Pooling = false }.ToString()).Options, new WriteGate()))
+        {
+            await database.PrepareAsync(default);
+        }
+
+        return await File.ReadAllBytesAsync(file);
+    });
 
     /// <summary>A second server on the database of a first one, with a data directory of its own and the first one's key ring. Dispose it before the first.</summary>
     public static async Task<World> StartBesideAsync(World first)
@@ -82,7 +146,7 @@ internal sealed class World : IAsyncDisposable
         isChanged |= !sql.StartsWith("SELECT", StringComparison.Ordinal);
         if (Cluster is not null)
         {
-            return await Cluster.ExecuteAsync(database!, sql);
+            return await Cluster.ExecuteAsync(around is null ? database! : $"{around.database}_{Inside}", sql);
         }
 
         await using var connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = Path.Combine(Data, "nacre.db"), Pooling = false }.ToString());
@@ -108,13 +172,22 @@ internal sealed class World : IAsyncDisposable
             customise?.Invoke(builder);
         });
         await NacreServer.StartAsync(app);
-        Token = first?.Token ?? (await File.ReadAllTextAsync(Path.Combine(Data, "admin-token"))).Trim();
-        Http = new HttpClient { BaseAddress = Url };
-        Admin = new NacreClient(Url, Credential.Administrator(Token), Time);
-        Nobody = new NacreClient(Url);
+        await OpenAsync();
     }
 
-    public NacreClient As(EnrolledDevice device, DeviceKey key) => new(Url, Credential.Device(device.DeviceId, key), Time);
+    private async Task OpenAsync()
+    {
+        Token = first?.Token ?? (await File.ReadAllTextAsync(Path.Combine(Data, "admin-token"))).Trim();
+        Http = Open(null);
+        Admin = new NacreClient(Url, Credential.Administrator(Token), Time, trust: Trust);
+        Nobody = Tls is null ? new NacreClient(Url) : new NacreClient(Url, null, Time, trust: ServerTrust.ByCode());
+    }
+
+    /// <summary>Bare HTTP, with a certificate of the caller's own where there is one.</summary>
+    public HttpClient Open(X509Certificate2? certificate) =>
+        new(new SocketsHttpHandler { UseCookies = false, SslOptions = Trust.Options(() => certificate, Time) }) { BaseAddress = Url };
+
+    public NacreClient As(EnrolledDevice device, DeviceKey key, X509Certificate2? certificate = null) => new(Url, Credential.Device(device.DeviceId, key, () => certificate), Time, trust: Trust);
 
     public async Task<EnrolmentCode> CodeAsync(string user = "ann", long? seconds = null)
     {
@@ -199,7 +272,7 @@ internal sealed class World : IAsyncDisposable
             request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", bearer);
         }
 
-        return Http.SendAsync(request);
+        return Http.SendAsync(request, path == "v1/device/events" || path == "/v1/device/events" ? HttpCompletionOption.ResponseHeadersRead : HttpCompletionOption.ResponseContentRead); // that one does not end
     }
 
     public static StringContent Json(string json) => new(json, Encoding.UTF8, "application/json");
@@ -234,7 +307,12 @@ internal sealed class World : IAsyncDisposable
             await app.DisposeAsync();
         }
 
-        if (Cluster is not null && first is null)
+        if (around is not null)
+        {
+            await OrganisationFolders.RemoveAsync(around.Data, Inside, TimeProvider.System, default);
+            await (Cluster?.ExecuteAsync("postgres", $"DROP DATABASE {around.database}_{Inside} WITH (FORCE)") ?? Task.FromResult<object?>(null));
+        }
+        else if (Cluster is not null && first is null)
         {
             await Cluster.GiveBackAsync(database!, isChanged);
         }

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using Nacre.Player;
 using Nacre.Player.LivePcs;
 using Nacre.Policies;
 
@@ -15,7 +14,7 @@ internal static class ExplainCommand
         var command = new Command("explain", "Say on which layer of a LivePC a file is, what that survives, and which rule says so") { name, path };
         command.SetAction(async (parsed, cancellationToken) =>
         {
-            var player = new LivePcPlayer(PlayerPaths.Open(), TimeProvider.System);
+            var player = LivePcCommands.Player();
             var explained = await Terminal.ProgressAsync("reading the rules", _ => player.ExplainAsync(parsed.GetValue(name)!, parsed.GetValue(path)!, cancellationToken));
             Terminal.Result(explained, () =>
             {

@@ -33,11 +33,12 @@ internal static class LivePcCommands
 
     public static Command Create() => new("livepc", "Run LivePCs on this device, and define them on the server")
     {
-        List(), Start(), Stop(), Status(), Update(), Postpone(), RejuvenationCommands.Rejuvenate(), RejuvenationCommands.Undo(), SnapshotCommands.Create(), Contact(),
-        Console(), Screenshot(), Execute(), Define(), Entitle(), Withdraw(), Layers(), Reports(), Starts(), OrderCommands.Order(), OrderCommands.List(),
+        Passwords.File, Passwords.NewFile, PasswordCommands.Create(), Lock(), Unlock(), Forget(),
+        List(), Start(), Stop(), Status(), Extend(), Update(), Postpone(), RejuvenationCommands.Rejuvenate(), RejuvenationCommands.Undo(), SnapshotCommands.Create(), Contact(),
+        Console(), Screenshot(), Execute(), DeviceAccessCommands.Usb(), DeviceAccessCommands.Clipboard(), Define(), Entitle(), Withdraw(), Layers(), Reports(), Starts(), OrderCommands.Order(), OrderCommands.List(),
     };
 
-    internal static LivePcPlayer Player() => new(PlayerPaths.Open(), TimeProvider.System);
+    internal static LivePcPlayer Player() => new(PlayerPaths.Open(), new Passwords(), TimeProvider.System);
 
     private static Command List()
     {
@@ -103,13 +104,18 @@ internal static class LivePcCommands
             command.AddRange(["--user-packages", Lower(conflicts)]);
         }
 
-        var status = await Terminal.ProgressAsync($"starting {name}", report =>
-            player.StartAsync(name, command, new Reporter<LivePcStatus>(status => report(double.NaN, Words(status))), cancellationToken));
+        var status = await player.WithPasswordAsync(name, secrets => Terminal.ProgressAsync($"starting {name}", report =>
+            player.StartAsync(name, command, secrets, new Reporter<LivePcStatus>(status => report(double.NaN, Words(status))), cancellationToken)));
         Terminal.Result<object>(rejuvenation is null ? status : new { Rejuvenation = rejuvenation, Status = status }, () =>
         {
             foreach (var older in status.AcceptedOlder)
             {
                 Terminal.Line($"accepted as the newest state from now on: {older}");
+            }
+
+            if (status.LeaseWarning is { } warning)
+            {
+                Terminal.Line(warning);
             }
 
             if (status.SetAside is { } aside)
@@ -134,6 +140,10 @@ internal static class LivePcCommands
                 $"{name} runs release {status.Version} of {status.Image}{With(status.Layers)}: usable after {status.SecondsToAgent:0.0} s and {Terminal.Bytes(status.BytesToAgent ?? 0)} of {Terminal.Bytes(status.ImageBytes)} fetched ({Share(status.BytesToAgent ?? 0, status.ImageBytes)})"));
             Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"system layer put back to clean in {status.RejuvenationMilliseconds:0.0} ms; accelerator {status.Accelerator}; lease until {status.LeaseEnds:yyyy-MM-dd HH:mm} UTC{(status.Offline ? "; offline" : "")}"));
             NoteAgent(status);
+            foreach (var problem in status.HostProblems)
+            {
+                Terminal.Line($"this computer: {problem}");
+            }
         });
     }
 
@@ -161,6 +171,46 @@ internal static class LivePcCommands
         return command;
     }
 
+    private static Command Lock()
+    {
+        var command = new Command("lock", "Lock a running LivePC: it works on unseen until its password is given") { Name };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            await Player().LockAsync(parsed.GetValue(Name)!, cancellationToken);
+            Terminal.Note($"{parsed.GetValue(Name)} is locked");
+        });
+        return command;
+    }
+
+    private static Command Unlock()
+    {
+        var command = new Command("unlock", "Unlock a running LivePC with its password") { Name };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            await Player().UnlockAsync(parsed.GetValue(Name)!, cancellationToken);
+            Terminal.Note($"{parsed.GetValue(Name)} is unlocked");
+        });
+        return command;
+    }
+
+    private static Command Forget()
+    {
+        var yes = new Option<bool>("--yes") { Description = "Do it: what its user has in it and nowhere else is lost" };
+        var command = new Command("forget", "Remove a LivePC from this computer: its keys, then its volumes; a next start begins anew") { Name, yes };
+        command.SetAction(parsed =>
+        {
+            var name = parsed.GetValue(Name)!;
+            if (!parsed.GetValue(yes))
+            {
+                throw new NacreException(ErrorCatalogue.UsageInvalid, $"all that the user of '{name}' has in it is lost then: say --yes if that is meant");
+            }
+
+            Player().Forget(name);
+            Terminal.Note($"{name} is not on this computer any more");
+        });
+        return command;
+    }
+
     private static Command Postpone()
     {
         var command = new Command("postpone", "Put off by a day that an update starts by itself, as often as your company allows") { Name };
@@ -169,6 +219,27 @@ internal static class LivePcCommands
             var name = parsed.GetValue(Name)!;
             var deadline = await Player().PostponeUpdateAsync(name, cancellationToken);
             Terminal.Result(new { deadline }, () => Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"{name} starts again by itself on {deadline:yyyy-MM-dd HH:mm} UTC; any start before that takes the update too")));
+        });
+        return command;
+    }
+
+    private static Command Extend()
+    {
+        var code = new Argument<string?>("CODE") { Description = "The code that the help desk reads out", Arity = ArgumentArity.ZeroOrOne };
+        var command = new Command("extend", "Put off the end of a lease without a network: shows what to read to the help desk, and takes the code that it answers") { Name, code };
+        command.SetAction(parsed =>
+        {
+            var name = parsed.GetValue(Name)!;
+            if (parsed.GetValue(code) is not { } typed)
+            {
+                var request = Player().ExtensionRequest(name);
+                Terminal.Result(new { request }, () => Terminal.Line(request));
+                Terminal.Note($"read this and the name '{name}' to the help desk, then 'nacre livepc extend {name} CODE' with the code that you hear");
+                return;
+            }
+
+            var ends = Player().Extend(name, typed);
+            Terminal.Result(new { ends }, () => Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"the lease of {name} ends on {ends:yyyy-MM-dd HH:mm} UTC")));
         });
         return command;
     }
@@ -182,9 +253,19 @@ internal static class LivePcCommands
             Terminal.Result(status, () =>
             {
                 Terminal.Line($"{status.Name}: {Lower(status.Phase)}{(status.Version is { } version ? $", release {version} of {status.Image}{With(status.Layers)}{(status.OnTrial ? ", on trial" : "")}" : "")}");
+                if (status.LeaseWarning is { } warning)
+                {
+                    Terminal.Line(warning);
+                }
+
                 if (status.SetAside is { } aside)
                 {
                     Terminal.Line(aside);
+                }
+
+                foreach (var reason in status.Locked)
+                {
+                    Terminal.Line($"locked: {reason}");
                 }
 
                 if (status.Phase == LivePcPhase.Paused)
@@ -223,7 +304,7 @@ internal static class LivePcCommands
                     Terminal.Line($"update: {update}");
                 }
 
-                foreach (var problem in new[] { status.Problem, status.LayerProblem, status.FreshnessProblem, status.MomentProblem, status.TrustProblem, status.LeaseProblem }.OfType<string>().Concat(status.TrustWarnings).Concat(status.Unenforceable))
+                foreach (var problem in new[] { status.Problem, status.LayerProblem, status.FreshnessProblem, status.MomentProblem, status.TrustProblem, status.LeaseProblem }.OfType<string>().Concat(status.TrustWarnings).Concat(status.Unenforceable).Concat(status.HostProblems))
                 {
                     Terminal.Line($"problem: {problem}");
                 }

@@ -5,6 +5,7 @@ using System.Text;
 using System.Text.Json;
 using Nacre.Contracts;
 using Nacre.Player;
+using Nacre.Player.Keys;
 using Nacre.Player.LivePcs;
 using Nacre.Player.UserPackages;
 
@@ -52,7 +53,9 @@ internal static partial class PlayerCommand
 
             try
             {
-                using var session = new LivePcSession(PlayerPaths.Open(), parsed.GetValue(name)!, options, Report, TimeProvider.System);
+                SecretBytes.ForbidDumps();
+                using var secrets = KeySecrets.Read(System.Console.OpenStandardInput());
+                using var session = new LivePcSession(PlayerPaths.Open(), parsed.GetValue(name)!, options, secrets, Report, TimeProvider.System);
                 SendErrorsTo(session.LogFile);
                 await session.RunAsync(cancellationToken);
                 return 0;

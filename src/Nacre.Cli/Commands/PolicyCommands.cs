@@ -1,8 +1,10 @@
 using System.CommandLine;
 using System.Globalization;
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Nacre.Contracts;
+using Nacre.Contracts.Trust;
 using Nacre.Policies;
 
 namespace Nacre.Cli.Commands;
@@ -13,7 +15,7 @@ internal static class PolicyCommands
     private const string Levels = "organisation, group:NAME, livepc:NAME or device:ID";
     private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    public static Command Create() => new("policy", "Decide what devices do, and see who decided what; docs/policies.md lists the settings") { Schema(), Validate(), Show(), Set(), Explain(), Diff(), Status() };
+    public static Command Create() => new("policy", "Decide what devices do, and see who decided what; docs/policies.md lists the settings") { Schema(), Validate(), Show(), Set(), Explain(), Diff(), Status(), Script() };
 
     private static Command Schema()
     {
@@ -58,24 +60,97 @@ internal static class PolicyCommands
         var level = new Argument<string>("LEVEL") { Description = Levels };
         var values = new Argument<string[]>("SETTING=VALUE") { Description = "What to decide; a list as JSON. Other decisions of the level stay", Arity = ArgumentArity.ZeroOrMore };
         var clear = new Option<string[]>("--clear") { Description = "Settings about which the level decides nothing any more", AllowMultipleArgumentsPerToken = true };
+        var scripts = new Option<string[]>("--script") { Description = "A check that 'nacre policy script' signed (repeatable): host.scripts is these", DefaultValueFactory = _ => [] };
         var file = new Option<string?>("--file") { Description = "A JSON file with all that the level decides, in place of what it decided before; - for standard input" };
-        var command = new Command("set", "Decide (administrators); devices learn it at their next contact") { level, values, clear, file };
+        var command = new Command("set", "Decide (administrators); devices learn it at their next contact") { level, values, clear, scripts, file };
         command.SetAction(async (parsed, cancellationToken) =>
         {
+            var signed = parsed.GetValue(scripts)!;
             var (texts, taken, path) = (parsed.GetValue(values) ?? [], parsed.GetValue(clear) ?? [], parsed.GetValue(file));
-            if (path is null ? texts.Length + taken.Length == 0 : texts.Length + taken.Length > 0)
+            if (path is null ? texts.Length + taken.Length + signed.Length == 0 : texts.Length + taken.Length + signed.Length > 0)
             {
-                throw new NacreException(ErrorCatalogue.UsageInvalid, "give SETTING=VALUE, --clear SETTING, or --file alone");
+                throw new NacreException(ErrorCatalogue.UsageInvalid, "give SETTING=VALUE, --clear SETTING, --script FILE, or --file alone");
             }
 
             var at = Level(parsed.GetValue(level)!);
             var changes = Changes(texts, taken); // what is wrong is said before anything is sent
+            if (signed.Length > 0)
+            {
+                changes[Settings.HostScripts.Name] = signed.Select(one => Encoding.UTF8.GetString(HostScript.Parse(ReadText(one, HostScript.LongestFile)).Bytes)).ToArray();
+            }
+
             var whole = path is null ? null : await ReadAsync(path, cancellationToken);
             using var client = Administration.Connect();
             Print(whole is null ? await client.PatchPolicyAsync(at.ToString(), changes, cancellationToken) : await client.PutPolicyAsync(at.ToString(), whole, cancellationToken));
             Terminal.Note($"{at}: devices learn it at their next contact ('nacre policy status')");
         });
         return command;
+    }
+
+    private static Command Script()
+    {
+        var file = new Argument<string>("FILE") { Description = "A shell script; or a signed one that lacks signatures, which are added" };
+        var name = new Option<string?>("--name") { Description = "Its name, for people (default: the file's)" };
+        var seconds = new Option<int>("--timeout") { Description = "Seconds that it may take, 1 to 300", DefaultValueFactory = _ => 30 };
+        var open = new Option<bool>("--fail-open") { Description = "One that does not end in time or can't be run counts as not known (default: as failed)" };
+        var days = new Option<int>("--days") { Description = "How long it holds", DefaultValueFactory = _ => 365 };
+        var keys = new Option<string[]>("--key") { Description = "A key file of the role targets to sign with, beside this computer's release signing key (repeatable)", DefaultValueFactory = _ => [] };
+        var passphrase = new Option<string?>("--passphrase-file") { Description = "A file with the passphrase of the keys" };
+        var output = new Option<string>("--output") { Description = "The signed file", Required = true };
+        var command = new Command("script", "Sign a script that checks hosts; 'nacre policy set LEVEL --script FILE' has devices run it (docs/operations.md)") { file, name, seconds, open, days, keys, passphrase, output };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var path = parsed.GetValue(file)!;
+            var text = ReadText(path, HostScript.LongestFile);
+            if (parsed.GetValue(days) is < 1 or > 3650)
+            {
+                throw new NacreException(ErrorCatalogue.UsageInvalid, "--days is 1 to 3650");
+            }
+
+            HostScript script;
+            if (text.StartsWith('{'))
+            {
+                script = HostScript.Parse(text);
+            }
+            else
+            {
+                var called = parsed.GetValue(name) ?? Path.GetFileNameWithoutExtension(path).ToLowerInvariant();
+                if (text.Length is 0 or > HostScript.LongestText || parsed.GetValue(seconds) is < 1 or > HostScript.LongestSeconds)
+                {
+                    throw new NacreException(ErrorCatalogue.UsageInvalid, $"a script has 1 to {HostScript.LongestText} characters and takes 1 to {HostScript.LongestSeconds} seconds");
+                }
+
+                script = HostScript.Write(Names.Parse(called, "a script"), text, parsed.GetValue(seconds), parsed.GetValue(open), 1, TimeProvider.System.GetUtcNow().AddDays(parsed.GetValue(days)));
+            }
+
+            using (var own = Administration.SigningKey())
+            {
+                script = script.SignedBy(own);
+            }
+
+            foreach (var one in parsed.GetValue(keys)!)
+            {
+                using var key = TrustKeys.Open(one, parsed.GetValue(passphrase));
+                script = script.SignedBy(key);
+            }
+
+            await File.WriteAllBytesAsync(parsed.GetValue(output)!, script.Bytes, cancellationToken);
+            Terminal.Result(new { script.Name, script.Expires, Signatures = script.Signatures.Keys }, () =>
+                Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"{script.Name}: {script.Signatures.Count} signatures, until {script.Expires:yyyy-MM-dd}")));
+        });
+        return command;
+    }
+
+    private static string ReadText(string path, int longest)
+    {
+        try
+        {
+            return new FileInfo(path) is { Exists: true } file && file.Length <= longest ? File.ReadAllText(path) : throw new NacreException(ErrorCatalogue.FileAccess, $"'{path}' is no file of at most {longest} bytes");
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            throw new NacreException(ErrorCatalogue.FileAccess, $"'{path}': {exception.Message}", exception);
+        }
     }
 
     private static Command Explain()
@@ -130,7 +205,8 @@ internal static class PolicyCommands
             Terminal.Result(enforced, () => Terminal.Table(["LIVEPC", "USER", "DEVICE", "VERSION", "STATE", "SINCE", "NOTES"], enforced.Select(one => new[]
             {
                 one.LivePc, one.User, $"{one.DeviceName} ({one.Device})", one.Version, one.IsCurrent ? "current" : "OUTDATED", one.At.UtcDateTime.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture),
-                string.Join("; ", one.FromNextStart.Select(setting => $"{setting} from the next start on").Concat(one.Unenforceable.Select(setting => $"can't enforce {setting}"))),
+                string.Join("; ", one.FromNextStart.Select(setting => $"{setting} from the next start on").Concat(one.Unenforceable.Select(setting => $"can't enforce {setting}"))
+                    .Concat(one.HostChecks.Where(check => check.Outcome == "failed").Select(check => $"{check.Check} failed: {check.Detail}"))),
             })));
         });
         return command;

@@ -206,14 +206,16 @@ internal static class AdministratorCommands
     public static Command Create()
     {
         var name = new Argument<string>("NAME") { Description = "1 to 63 lower-case letters, digits and hyphens" };
-        var add = new Command("add", "Name an administrator; prints the token for 'nacre login', this once") { name };
+        var role = new Option<string[]>("--role") { Description = $"What it may do: {string.Join(", ", PeopleRoles.Staff)}; may be given several times (default: administrator)" };
+        var add = new Command("add", "Name an administrator; prints the token for 'nacre login', this once") { name, role };
+        add.Aliases.Add("create");
         add.SetAction(async (parsed, cancellationToken) =>
         {
             using var client = Administration.Connect();
-            var created = await client.CreateAdministratorAsync(new CreateAdministrator(parsed.GetValue(name)!), cancellationToken);
+            var created = await client.CreateAdministratorAsync(new CreateAdministrator(parsed.GetValue(name)!, parsed.GetValue(role) is { Length: > 0 } roles ? roles : null), cancellationToken);
             Terminal.Result(created, () => Terminal.Line(created.Token));
         });
-        var remove = new Command("remove", "Take an administrator's token away; approvals of that administrator count no more") { name };
+        var remove = new Command("remove", "Take an administrator's token, password and sessions away; approvals of that administrator count no more") { name };
         remove.SetAction(async (parsed, cancellationToken) =>
         {
             using var client = Administration.Connect();
@@ -226,8 +228,16 @@ internal static class AdministratorCommands
             using var client = Administration.Connect();
             var administrators = await client.ListAdministratorsAsync(cancellationToken);
             Terminal.Result(administrators, () => Terminal.Table(
-                ["ADMINISTRATOR", "SINCE"], administrators.Select(one => new[] { one.Name, one.CreatedAt.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture) })));
+                ["ADMINISTRATOR", "SINCE", "ROLES"], administrators.Select(one => new[] { one.Name, one.CreatedAt.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture), string.Join(", ", one.Roles) })));
         });
-        return new Command("administrator", "Administrators beside the first one, who approve what another published; only the first can add and remove them") { add, list, remove };
+        var wanted = new Argument<string[]>("ROLE") { Description = string.Join(", ", PeopleRoles.Staff), Arity = ArgumentArity.OneOrMore };
+        var roles = new Command("roles", "Set what an administrator may do, and end its sessions") { name, wanted };
+        roles.SetAction(async (parsed, cancellationToken) =>
+        {
+            using var client = Administration.Connect();
+            var administrator = await client.PutRolesAsync(parsed.GetValue(name)!, parsed.GetValue(wanted)!, cancellationToken);
+            Terminal.Result(administrator, () => Terminal.Line(string.Join(", ", administrator.Roles)));
+        });
+        return new Command("administrator", "Administrators beside the first one, each with roles (docs/roles.md); only the first can add, change and remove them") { add, list, roles, remove };
     }
 }

@@ -29,9 +29,10 @@ internal static class ReplicaCommands
         var folder = new Argument<string>("FOLDER") { Description = "The folder: a new or empty one, or a replica; on a USB stick, too" };
         var server = new Option<string>("--server") { Description = "The server's address", Required = true };
         var token = new Option<string>("--token-file") { Description = "A file with the token that 'nacre replica token' printed", Required = true };
+        var authorities = new Option<string?>("--ca") { Description = "Believe a server of these authorities (PEM) and no other (default: NACRE_CA in the environment, else those that this computer trusts)" };
         var images = new Option<string[]>("--image") { Description = "Only releases of this image; may be given several times" };
         var all = new Option<bool>("--all") { Description = "All releases, not only those on a channel" };
-        var command = new Command("sync", "Fetch what the folder lacks of the releases on channels, and remove what none of them needs; interrupted, run it again") { folder, server, token, images, all };
+        var command = new Command("sync", "Fetch what the folder lacks of the releases on channels, and remove what none of them needs; interrupted, run it again") { folder, server, token, authorities, images, all };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             if (!Uri.TryCreate(parsed.GetValue(server), UriKind.Absolute, out var url))
@@ -39,7 +40,8 @@ internal static class ReplicaCommands
                 throw new NacreException(ErrorCatalogue.UsageInvalid, $"'{parsed.GetValue(server)}' is not the address of a server: it must look like https://nacre.example.com");
             }
 
-            using var client = new NacreClient(url, Credential.Replica((await File.ReadAllTextAsync(parsed.GetValue(token)!, cancellationToken)).Trim()));
+            using var client = new NacreClient(url, Credential.Replica((await File.ReadAllTextAsync(parsed.GetValue(token)!, cancellationToken)).Trim()),
+                trust: ServerTrust.Of(await Administration.ReadAuthoritiesAsync(parsed.GetValue(authorities), cancellationToken)));
             var only = parsed.GetValue(images) ?? [];
             var (contents, done) = await Terminal.ProgressAsync("mirroring", report => new ReplicaFolder(parsed.GetValue(folder)!).SyncAsync(
                 client,

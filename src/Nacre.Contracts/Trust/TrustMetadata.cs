@@ -105,7 +105,7 @@ public abstract class TrustMetadata
             "root" => new RootMetadata(untrusted),
             "timestamp" => new TimestampMetadata(untrusted),
             "snapshot" => new SnapshotMetadata(untrusted),
-            "targets" when role.Length == 0 && content.Object("targets").EnumerateObject().Select(target => target.Name.Split('/')[0]).FirstOrDefault() is { } image =>
+            "targets" when role.Length == 0 && content.Object("targets").EnumerateObject().Where(target => target.Name != TargetsMetadata.RecoveryTarget).Select(target => target.Name.Split('/')[0]).FirstOrDefault() is { } image =>
                 new TargetsMetadata(untrusted, TargetsMetadata.RoleOf(image)),
             "targets" => new TargetsMetadata(untrusted, role.Length == 0 ? "targets" : role),
             _ => throw new NacreException(ErrorCatalogue.Unsupported, "trust metadata of a kind that is not known here"),
@@ -113,9 +113,10 @@ public abstract class TrustMetadata
     }
 
     /// <summary>The file with one more signature.</summary>
-    public static byte[] Sign(ReadOnlyMemory<byte> file, params ReadOnlySpan<ECDsa> keys)
+    public static byte[] Sign(ReadOnlyMemory<byte> file, params ReadOnlySpan<ECDsa> keys) => Sign(Parse(file), keys);
+
+    private protected static byte[] Sign(TrustMetadata metadata, params ReadOnlySpan<ECDsa> keys)
     {
-        var metadata = Parse(file);
         var signatures = new SortedDictionary<string, string>(metadata.Signatures.ToDictionary(pair => pair.Key, pair => Convert.ToHexStringLower(pair.Value)), StringComparer.Ordinal);
         foreach (var key in keys)
         {
@@ -256,16 +257,16 @@ public sealed class SnapshotMetadata : TrustMetadata
     });
 }
 
-/// <summary>What a release's signed manifest is: its length and hash.</summary>
+/// <summary>What a release's signed manifest, or the recovery key, is: its length and hash.</summary>
 /// <param name="Length">Bytes.</param>
 /// <param name="Sha256">Hexadecimal.</param>
 public sealed record TrustTarget(long Length, string Sha256)
 {
-    /// <summary>The target that a signed manifest is.</summary>
-    public static TrustTarget Of(string manifest)
+    /// <summary>The target that a signed manifest, or a key's PEM text, is.</summary>
+    public static TrustTarget Of(string text)
     {
-        ArgumentNullException.ThrowIfNull(manifest);
-        var bytes = Encoding.UTF8.GetBytes(manifest);
+        ArgumentNullException.ThrowIfNull(text);
+        var bytes = Encoding.UTF8.GetBytes(text);
         return new TrustTarget(bytes.Length, Convert.ToHexStringLower(SHA256.HashData(bytes)));
     }
 }
@@ -283,6 +284,12 @@ public sealed class TargetsMetadata : TrustMetadata
         var releases = new Dictionary<ReleaseName, TrustTarget>();
         foreach (var target in Signed.Object("targets").EnumerateObject())
         {
+            if (role == "targets" && target.Name == RecoveryTarget)
+            {
+                Recovery = new TrustTarget(target.Value.Number("length", 1), target.Value.Object("hashes").Sha256());
+                continue;
+            }
+
             if (releases.Count >= MostEntries || !TryReadPath(target.Name, out var release))
             {
                 throw Wrong("a target of the trust metadata is no release, or there are too many");
@@ -321,17 +328,20 @@ public sealed class TargetsMetadata : TrustMetadata
     /// <summary>Who signs for which image.</summary>
     public IReadOnlyDictionary<string, TrustRole> Images { get; }
 
+    /// <summary>Of the top role: what the organisation's recovery key is, as PEM; null: it has none.</summary>
+    public TrustTarget? Recovery { get; }
+
     /// <summary>The role of an image.</summary>
     public static string RoleOf(string image) => ImagePrefix + image;
 
     /// <summary>The top role that nobody has signed.</summary>
-    public static byte[] WriteImages(int version, DateTimeOffset expires, IReadOnlyDictionary<string, TrustRole> images) => Write(new
+    public static byte[] WriteImages(int version, DateTimeOffset expires, IReadOnlyDictionary<string, TrustRole> images, TrustTarget? recovery = null) => Write(new
     {
         _type = "targets",
         spec_version = SpecificationVersion,
         version,
         expires = Time(expires),
-        targets = new { },
+        targets = recovery is null ? new Dictionary<string, object>() : new() { [RecoveryTarget] = new { hashes = new { sha256 = recovery.Sha256 }, length = recovery.Length } },
         delegations = new
         {
             keys = images.Values.SelectMany(role => role.Keys).DistinctBy(key => key.Id).ToDictionary(key => key.Id, key => key.ToMetadata()),
@@ -358,6 +368,7 @@ public sealed class TargetsMetadata : TrustMetadata
             pair => new { hashes = new { sha256 = pair.Value.Sha256 }, length = pair.Value.Length }),
     });
 
+    internal const string RecoveryTarget = "recovery.pub";
     private const string ImagePrefix = "image.";
 
     private static bool TryReadPath(string untrusted, out ReleaseName release)

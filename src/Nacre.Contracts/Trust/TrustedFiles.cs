@@ -39,6 +39,9 @@ public sealed record TrustedFiles(string Root, string? Timestamp = null, string?
             && Parse(text, TargetsMetadata.RoleOf(release.Image)).Releases.TryGetValue(release, out var target) && target == TrustTarget.Of(manifest);
     }
 
+    /// <summary>Whether a key, as PEM, is the organisation's recovery key.</summary>
+    public bool IsRecoveryKey(string pem) => Targets is not null && Parse(Targets, "targets").Recovery is { } recovery && recovery == TrustTarget.Of(pem);
+
     /// <summary>The roles that these files hold, for showing when they end.</summary>
     public IReadOnlyList<TrustMetadata> Roles() =>
     [

@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using Nacre.Client;
 using Nacre.Contracts;
+using Nacre.Player.Tpm;
 using Nacre.Player.Trust;
 
 namespace Nacre.Player.Devices;
@@ -12,12 +13,27 @@ namespace Nacre.Player.Devices;
 /// <param name="Organisation">The organisation's name.</param>
 /// <param name="ReleaseKey">Of a device that enrolled before there were trust roots: the key that begins its trust. Null of any other.</param>
 /// <param name="LeaseKey">Signs leases.</param>
-public sealed record DeviceRecord(Uri Server, string DeviceId, string User, string Organisation, PublicKey? ReleaseKey, PublicKey LeaseKey);
+/// <param name="Authorities">Whose certificates it believes the server, PEM; null: those that this computer trusts.</param>
+public sealed record DeviceRecord(Uri Server, string DeviceId, string User, string Organisation, PublicKey? ReleaseKey, PublicKey LeaseKey, string? Authorities = null);
+
+/// <summary>Where a device's key is made.</summary>
+public enum DeviceKeyPlace
+{
+    /// <summary>In the TPM where one answers, else in a file.</summary>
+    Auto,
+
+    /// <summary>In the TPM.</summary>
+    Tpm,
+
+    /// <summary>In a file that only its user can read.</summary>
+    File,
+}
 
 /// <summary>This device's identity: what it trusts, and the key that nobody else has.</summary>
 public sealed class EnrolledIdentity : IDisposable
 {
     private readonly PlayerPaths paths;
+    private TlsIdentity? tls;
 
     private EnrolledIdentity(PlayerPaths paths, DeviceRecord record, DeviceKey key)
     {
@@ -37,10 +53,12 @@ public sealed class EnrolledIdentity : IDisposable
     /// <param name="server">The server's address.</param>
     /// <param name="untrustedCode">The code as typed.</param>
     /// <param name="deviceName">For people.</param>
+    /// <param name="place">Where the device's key is made.</param>
     /// <param name="cancellationToken">Stops.</param>
-    /// <exception cref="NacreException">AlreadyEnrolled, EnrolmentCodeWrong/Expired/Used, ServerUnreachable, ServerNotAuthentic.</exception>
-    public static async Task<DeviceRecord> EnrolAsync(
-        PlayerPaths paths, Uri server, string untrustedCode, string deviceName, CancellationToken cancellationToken)
+    /// <returns>What the device trusts, and whether it waits for approval.</returns>
+    /// <exception cref="NacreException">AlreadyEnrolled, EnrolmentCodeWrong/Expired/Used, ServerUnreachable, ServerNotAuthentic; FileAccess: there is no TPM.</exception>
+    public static async Task<(DeviceRecord Record, bool Waits)> EnrolAsync(
+        PlayerPaths paths, Uri server, string untrustedCode, string deviceName, DeviceKeyPlace place, CancellationToken cancellationToken)
     {
         if (File.Exists(RecordPath(paths)))
         {
@@ -52,26 +70,41 @@ public sealed class EnrolledIdentity : IDisposable
             throw new NacreException(ErrorCatalogue.EnrolmentCodeWrong, "an enrolment code has 24 letters and digits");
         }
 
-        if (!File.Exists(SecretPath(paths)))
+        // The keys are kept before they are used: an answer lost on the way is asked for again with the same keys.
+        using var key = OpenKey(paths) ?? await MakeKeyAsync(paths, place, cancellationToken).ConfigureAwait(false);
+        if (place == DeviceKeyPlace.Tpm && !key.IsInHardware)
         {
-            DurableFile.Write(SecretPath(paths), RandomNumberGenerator.GetBytes(32));
+            throw new NacreException(ErrorCatalogue.FileAccess, $"an enrolment that did not end made this device's key in '{KeyPath(paths)}': remove that file, or leave --key out");
         }
 
-        // The key is kept before it is used: an answer lost on the way is asked for again with the same key.
-        var key = OpenKey(paths) ?? DeviceKey.Create();
-        using (key)
+        if (!File.Exists(SecretPath(paths)))
         {
-            DurableFile.Write(KeyPath(paths), key.ExportPkcs8());
-            using var client = new NacreClient(server);
-            var enrolled = await client.EnrolAsync(code, deviceName, key, cancellationToken).ConfigureAwait(false);
-            var record = new DeviceRecord(server, enrolled.DeviceId, enrolled.User, enrolled.Organisation, null, enrolled.LeaseKey);
+            DeviceSecrets.Write(SecretPath(paths), key, RandomNumberGenerator.GetBytes(32));
+        }
+
+        if (TlsIdentity.Read(TlsPath(paths), key) is not { } tls)
+        {
+            tls = TlsIdentity.Create();
+            tls.Write(TlsPath(paths), key);
+        }
+
+        using (tls)
+        {
+            using var client = new NacreClient(server, trust: ServerTrust.ByCode());
+            var enrolled = await client.EnrolAsync(code, deviceName, key, tls.PublicKey, cancellationToken).ConfigureAwait(false);
+            var record = new DeviceRecord(server, enrolled.DeviceId, enrolled.User, enrolled.Organisation, null, enrolled.LeaseKey, enrolled.Authorities);
+            using (var certified = tls.With(enrolled.Certificate))
+            {
+                certified.Write(TlsPath(paths), key);
+            }
+
             using (var identity = new EnrolledIdentity(paths, record, OpenKey(paths)!))
             {
                 DeviceTrust.Begin(identity, enrolled.Root, TimeProvider.System);
             }
 
             DurableFile.WriteJson(RecordPath(paths), record);
-            return record;
+            return (record, enrolled.Waits);
         }
     }
 
@@ -88,16 +121,110 @@ public sealed class EnrolledIdentity : IDisposable
     /// <summary>What this device trusts: see <see cref="DeviceTrust"/>.</summary>
     internal string TrustPath => Path.Combine(paths.State, "trust");
 
+    /// <summary>What this device knows of the time: see <see cref="Leases.TrustedClock"/>.</summary>
+    internal string ClockPath => Path.Combine(paths.State, "clock");
+
     /// <summary>A client with this device's credential.</summary>
-    public NacreClient Connect() => new(Record.Server, Credential.Device(Record.DeviceId, Key));
+    public NacreClient Connect() => Connect(TimeProvider.System);
+
+    /// <summary>Fetches the next certificate of this device for TLS, once two thirds of the life of the one that it has are over. That goes on for its time, so what is interrupted, or fails
+    /// because the server is away, is simply done the next time.</summary>
+    /// <param name="time">The clock.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    public async Task RenewCertificateAsync(TimeProvider time, CancellationToken cancellationToken)
+    {
+        if (Tls is { } tls && tls.IsDue(time.GetUtcNow()))
+        {
+            try
+            {
+                await RenewCertificateAsync(tls, time, cancellationToken).ConfigureAwait(false);
+            }
+            catch (NacreException)
+            {
+                // Where it matters, the request that follows says what is wrong.
+            }
+        }
+    }
+
+    /// <summary>Fetches a certificate in any case.</summary>
+    /// <returns>When it ends.</returns>
+    /// <exception cref="NacreException">ServerUnreachable, ServerNotAuthentic, DeviceRevoked, DeviceWaiting; RequestInvalid: the server gives none.</exception>
+    public async Task<DateTimeOffset> FetchCertificateAsync(TimeProvider time, CancellationToken cancellationToken)
+    {
+        await RenewCertificateAsync(Tls, time, cancellationToken).ConfigureAwait(false);
+        return Tls!.Certificate!.NotAfter;
+    }
 
     /// <inheritdoc/>
-    public void Dispose() => Key.Dispose();
+    public void Dispose()
+    {
+        tls?.Dispose();
+        Key.Dispose();
+    }
 
     /// <summary>This device's part of the key that opens its volumes: 32 random bytes that never leave it.</summary>
-    internal byte[] ReadSecret() => File.ReadAllBytes(SecretPath(paths)) is { Length: 32 } secret
+    internal byte[] ReadSecret() => DeviceSecrets.Read(SecretPath(paths), Key) is { Length: 32 } secret
         ? secret
         : throw new NacreException(ErrorCatalogue.VolumeDamaged, $"'{SecretPath(paths)}' is not this device's secret");
+
+    private TlsIdentity? Tls => tls ??= TlsIdentity.Read(TlsPath(paths), Key);
+
+    private NacreClient Connect(TimeProvider time) =>
+        new(Record.Server, Credential.Device(Record.DeviceId, Key, Record.Server.Scheme == "https" ? () => Tls?.Certificate : null), time, trust: ServerTrust.Of(Record.Authorities));
+
+    private async Task RenewCertificateAsync(TlsIdentity? before, TimeProvider time, CancellationToken cancellationToken)
+    {
+        // One process at a time: of two new certificates the server would take one only.
+        using var turn = await TakeTurnAsync(cancellationToken).ConfigureAwait(false);
+        var kept = TlsIdentity.Read(TlsPath(paths), Key);
+        if (kept is not null && before is not null && kept.Certificate?.SerialNumber != before.Certificate?.SerialNumber)
+        {
+            (tls, kept) = (kept, tls); // another process was faster
+            kept?.Dispose();
+            return;
+        }
+
+        using var next = TlsIdentity.Create();
+        using var client = Connect(time);
+        var answer = await client.RenewCertificateAsync(next.PublicKey, cancellationToken).ConfigureAwait(false);
+        var certified = next.With(answer.Certificate);
+        certified.Write(TlsPath(paths), Key);
+        kept?.Dispose();
+        tls = certified; // the one before may be in use by a connection that begins
+    }
+
+    private async Task<FileStream> TakeTurnAsync(CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            try
+            {
+                return new FileStream(TlsPath(paths) + ".lock", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+            }
+            catch (IOException exception) when ((exception.HResult & 0xFFFF) is not (28 or 122))
+            {
+                await Task.Delay(100, cancellationToken).ConfigureAwait(false);
+            }
+        }
+    }
+
+    private static async Task<DeviceKey> MakeKeyAsync(PlayerPaths paths, DeviceKeyPlace place, CancellationToken cancellationToken)
+    {
+        if (place == DeviceKeyPlace.Tpm || (place == DeviceKeyPlace.Auto && await TpmTools.AnswersAsync(cancellationToken).ConfigureAwait(false)))
+        {
+            var made = await TpmKey.CreateAsync(paths.State, cancellationToken).ConfigureAwait(false);
+            DurableFile.WriteJson(TpmPath(paths), made.Record);
+            return DeviceKey.Of(made);
+        }
+
+        var key = DeviceKey.Create();
+        DurableFile.Write(KeyPath(paths), key.ExportPkcs8());
+        return key;
+    }
+
+    private static string TlsPath(PlayerPaths paths) => Path.Combine(paths.State, "device.tls");
+
+    private static string TpmPath(PlayerPaths paths) => Path.Combine(paths.State, "device.tpm");
 
     private static string SecretPath(PlayerPaths paths) => Path.Combine(paths.State, "device.secret");
 
@@ -105,5 +232,7 @@ public sealed class EnrolledIdentity : IDisposable
 
     private static string KeyPath(PlayerPaths paths) => Path.Combine(paths.State, "device.key");
 
-    private static DeviceKey? OpenKey(PlayerPaths paths) => File.Exists(KeyPath(paths)) ? DeviceKey.Import(File.ReadAllBytes(KeyPath(paths))) : null;
+    private static DeviceKey? OpenKey(PlayerPaths paths) => DurableFile.ReadJson<TpmKeyRecord>(TpmPath(paths)) is { } inTpm
+        ? DeviceKey.Of(TpmKey.Open(inTpm))
+        : File.Exists(KeyPath(paths)) ? DeviceKey.Import(File.ReadAllBytes(KeyPath(paths))) : null;
 }

@@ -2,7 +2,9 @@ using System.Security.Cryptography;
 using System.Text.Json;
 using Nacre.Client;
 using Nacre.Contracts;
+using Nacre.Contracts.Trust;
 using Nacre.Player.Devices;
+using Nacre.Player.Keys;
 using Nacre.Player.LivePcs;
 using Nacre.Player.Stacks;
 using Nacre.Player.Trust;
@@ -29,6 +31,7 @@ internal sealed class OpenedLease
         this.keys = keys;
         this.manifests = manifests;
         OfflineBecause = offline;
+        Ends = LeaseExtender.EndOf(claims, null);
     }
 
     public LeaseClaims Claims { get; }
@@ -38,6 +41,9 @@ internal sealed class OpenedLease
 
     /// <summary>Where boot packs are, as the server said with this lease; nothing of it is signed.</summary>
     public IReadOnlyList<BootPack> UntrustedPacks { get; private init; } = [];
+
+    /// <summary>The organisation's recovery key, which its trust metadata vouches for; null: none.</summary>
+    public TrustKey? RecoveryKey { get; private init; }
 
     /// <summary>The corporate layers that the server wants to start.</summary>
     public CorporateStack Offered => new([new ReleaseName(Claims.Image, Claims.Version), .. Claims.Layers ?? []]);
@@ -54,7 +60,11 @@ internal sealed class OpenedLease
     /// <summary>Why the kept lease was used instead of a new one; null where the server granted this one just now.</summary>
     public NacreException? OfflineBecause { get; }
 
-    public DateTimeOffset Ends => DateTimeOffset.FromUnixTimeSeconds(Claims.Exp);
+    /// <summary>When it ends, with what a code of the help desk added.</summary>
+    public DateTimeOffset Ends { get; private init; }
+
+    /// <summary>When the LivePC itself ends for its user; null: never.</summary>
+    public DateTimeOffset? Expires => Claims.Expires is { } end ? DateTimeOffset.FromUnixTimeSeconds(end) : null;
 
     /// <summary>Takes a lease from the server; where that can't be reached, uses the one that was kept.</summary>
     /// <param name="identity">This device.</param>
@@ -70,14 +80,16 @@ internal sealed class OpenedLease
         NacreException offline;
         try
         {
+            await identity.RenewCertificateAsync(time, cancellationToken).ConfigureAwait(false);
             using var client = identity.Connect();
-            var request = new TakeLease(null, Nonce(), anchors, keep);
-            var grant = await client.TakeLeaseAsync(folder.Name, request, cancellationToken).ConfigureAwait(false);
+            var known = folder.Grant?.Manifests ?? [];
+            var request = new TakeLease(null, Nonce(), anchors, keep, [.. known.Take(TakeLease.MostKnown).Select(LeaseGrant.DigestOf)]);
+            var grant = (await client.TakeLeaseAsync(folder.Name, request, cancellationToken).ConfigureAwait(false)).With(known);
             var trust = new DeviceTrust(identity, time);
-            var claims = Verify(grant, identity, folder.Name, time, null);
+            var claims = Verify(grant, identity, folder.Name, time.GetUtcNow(), null, null);
             await trust.UpdateAsync(client, ImagesOf(claims), cancellationToken).ConfigureAwait(false);
             await TellAsync(client, trust, claims, cancellationToken).ConfigureAwait(false);
-            var lease = Open(grant, identity, folder.Name, trust, keep ?? [], time, isNew: true, null);
+            var lease = Open(grant, identity, folder.Name, trust, keep ?? [], time.GetUtcNow(), null, isNew: true, null);
             if (lease.Claims.Nonce != request.Nonce)
             {
                 throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, "the lease answers another request: somebody put an older one in the answer's place");
@@ -85,9 +97,10 @@ internal sealed class OpenedLease
 
             folder.Create();
             folder.Grant = grant;
+            new TrustedClock(identity, time).Hear(DateTimeOffset.FromUnixTimeSeconds(claims.Iat));
             return lease;
         }
-        catch (NacreException exception) when (exception.Kind == ErrorCatalogue.ServerUnreachable)
+        catch (NacreException exception) when (exception.Kind == ErrorCatalogue.ServerUnreachable || exception.Kind == ErrorCatalogue.ServerNotAuthentic)
         {
             offline = exception;
         }
@@ -134,14 +147,14 @@ internal sealed class OpenedLease
         ? Convert.FromBase64String(key)
         : throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, $"the lease has no key for release {release.Version} of '{release.Image}'");
 
-    /// <summary>The key that opens the key slots of this LivePC's volumes: it takes both this device's key and the lease's share.</summary>
-    public byte[] SlotKey(EnrolledIdentity identity)
+    /// <summary>What every key slot of this LivePC needs: it takes both this device's secret and the lease's share.</summary>
+    public SecretBytes KeyPart(EnrolledIdentity identity)
     {
         var share = Convert.FromBase64String(keys.Share);
         var device = identity.ReadSecret();
         try
         {
-            return HKDF.DeriveKey(HashAlgorithmName.SHA256, [.. device, .. share], 32, info: System.Text.Encoding.UTF8.GetBytes($"nacre volumes of {Claims.LivePc}"));
+            return SecretBytes.Take(HKDF.DeriveKey(HashAlgorithmName.SHA256, [.. device, .. share], 32, info: System.Text.Encoding.UTF8.GetBytes($"nacre volumes of {Claims.LivePc}")));
         }
         finally
         {
@@ -157,9 +170,24 @@ internal sealed class OpenedLease
     private static OpenedLease OpenKept(
         LeaseGrant grant, EnrolledIdentity identity, LivePcFolder folder, IReadOnlyList<ReleaseName> keep, TimeProvider time, NacreException? offline)
     {
+        var clock = new TrustedClock(identity, time);
+        var signed = VerifySignature(grant, identity, folder.Name);
+        var policy = PolicyOf(signed);
+        if (!policy.Get(Settings.OfflineAllow))
+        {
+            throw new NacreException(ErrorCatalogue.OfflineDenied, $"the policy lets '{folder.Name}' start only with the server", offline);
+        }
+
+        clock.Look();
+        if (clock.SetBack is { } behind && policy.Get(Settings.ClockTamperAction) == ClockTamperAction.Lock)
+        {
+            throw new NacreException(ErrorCatalogue.ClockSetBack, $"this computer's clock shows a time that had passed already: it was {clock.HighWater:yyyy-MM-dd HH:mm} UTC before, which is {Words(behind)} later", offline);
+        }
+
         var trust = new DeviceTrust(identity, time);
-        trust.Check(ImagesOf(Verify(grant, identity, folder.Name, time, offline)));
-        return Open(grant, identity, folder.Name, trust, keep, time, isNew: false, offline);
+        var extension = new LeaseExtender(identity, folder).Until;
+        trust.Check(ImagesOf(Verify(grant, identity, folder.Name, clock.Now, extension, offline)));
+        return Open(grant, identity, folder.Name, trust, keep, clock.Now, extension, isNew: false, offline);
     }
 
     private static string[] ImagesOf(LeaseClaims claims) => [.. NamedBy(claims).Select(release => release.Image).Distinct(StringComparer.Ordinal)];
@@ -193,7 +221,17 @@ internal sealed class OpenedLease
         }
     }
 
-    private static LeaseClaims Verify(LeaseGrant untrustedGrant, EnrolledIdentity identity, string livePc, TimeProvider time, NacreException? offline)
+    private static string Words(TimeSpan span) => span.TotalHours < 48 ? string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{span.TotalMinutes:0} minutes") : string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{span.TotalDays:0} days");
+
+    /// <summary>What the server said in a kept lease, whether or not it holds still.</summary>
+    /// <exception cref="NacreException">LeaseNotAuthentic, Unsupported.</exception>
+    public static (LeaseClaims Claims, Policy Policy) ReadKept(LeaseGrant untrustedGrant, EnrolledIdentity identity, string livePc)
+    {
+        var claims = VerifySignature(untrustedGrant, identity, livePc);
+        return (claims, PolicyOf(claims));
+    }
+
+    private static LeaseClaims VerifySignature(LeaseGrant untrustedGrant, EnrolledIdentity identity, string livePc)
     {
         var claims = Jws.VerifyClaims<LeaseClaims>(untrustedGrant.Lease, identity.Record.LeaseKey, ErrorCatalogue.LeaseNotAuthentic, DeviceToken.LeaseType);
         if (claims.Sub != identity.Record.DeviceId || claims.LivePc != livePc)
@@ -201,16 +239,27 @@ internal sealed class OpenedLease
             throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, "the lease is for another device or LivePC");
         }
 
-        var ends = DateTimeOffset.FromUnixTimeSeconds(claims.Exp);
-        return time.GetUtcNow() < ends ? claims : throw new NacreException(ErrorCatalogue.LeaseExpired, $"the lease of '{livePc}' ended on {ends:yyyy-MM-dd HH:mm} UTC", offline);
+        return claims;
+    }
+
+    private static LeaseClaims Verify(LeaseGrant untrustedGrant, EnrolledIdentity identity, string livePc, DateTimeOffset now, DateTimeOffset? extension, NacreException? offline)
+    {
+        var claims = VerifySignature(untrustedGrant, identity, livePc);
+        var ends = LeaseExtender.EndOf(claims, extension);
+        return now < ends ? claims : claims.Expires is { } end && now.ToUnixTimeSeconds() >= end
+            ? throw new NacreException(ErrorCatalogue.LivePcExpired, $"'{livePc}' ended for its user on {DateTimeOffset.FromUnixTimeSeconds(end):yyyy-MM-dd HH:mm} UTC", offline) : throw new NacreException(ErrorCatalogue.LeaseExpired, $"the lease of '{livePc}' ended on {ends:yyyy-MM-dd HH:mm} UTC", offline);
     }
 
     private static OpenedLease Open(
-        LeaseGrant untrustedGrant, EnrolledIdentity identity, string livePc, DeviceTrust trust, IReadOnlyList<ReleaseName> has, TimeProvider time, bool isNew, NacreException? offline)
+        LeaseGrant untrustedGrant, EnrolledIdentity identity, string livePc, DeviceTrust trust, IReadOnlyList<ReleaseName> has, DateTimeOffset now, DateTimeOffset? extension, bool isNew,
+        NacreException? offline)
     {
-        var claims = Verify(untrustedGrant, identity, livePc, time, offline);
+        var claims = Verify(untrustedGrant, identity, livePc, now, extension, offline);
         var keys = identity.Key.DecryptKeys(untrustedGrant.Keys);
-        return new OpenedLease(claims, keys, VerifyManifests(claims, untrustedGrant.Manifests, trust, has), trust, isNew, offline) { UntrustedPacks = untrustedGrant.BootPacks ?? [] };
+        return new OpenedLease(claims, keys, VerifyManifests(claims, untrustedGrant.Manifests, trust, has), trust, isNew, offline)
+        {
+            UntrustedPacks = untrustedGrant.BootPacks ?? [], RecoveryKey = trust.RecoveryKey(untrustedGrant.RecoveryKey), Ends = LeaseExtender.EndOf(claims, extension),
+        };
     }
 
     /// <summary>Verifies the manifests of a grant: each of a release that the lease names, that the organisation vouches for, and of the kind that it is named as. While the trust

@@ -46,10 +46,22 @@ internal sealed class LivePcFolder
         }
     }
 
+    /// <summary>Why the guest that runs is locked.</summary>
+    public string Locks => Path.Combine(Sockets, "locks.json");
+
+    /// <summary>Where viewers find the guest's screen.</summary>
+    public string ScreenSocket => Path.Combine(Sockets, "screen.sock");
+
     public string Log => Path.Combine(Sockets, "player.log");
 
     /// <summary>Held locked while a player runs this LivePC.</summary>
     public string Lock => Path.Combine(Root, "lock");
+
+    /// <summary>The slots of the key that opens its volumes.</summary>
+    public string Keys => Path.Combine(Root, "keys.json");
+
+    /// <summary>How often a wrong password was tried.</summary>
+    public string Attempts => Path.Combine(Root, "attempts");
 
     public string Volume(string layer) => Path.Combine(Root, "volumes", layer);
 
@@ -98,6 +110,9 @@ internal sealed class LivePcFolder
     /// <summary>The administrator's orders that were dealt with.</summary>
     public string Orders => Path.Combine(Root, "orders");
 
+    /// <summary>How long codes of the help desk put off the end of the lease.</summary>
+    public string Extension => Path.Combine(Root, "extension");
+
     /// <summary>Takes the LivePC for this process.</summary>
     /// <exception cref="NacreException">AlreadyRunning.</exception>
     public FileStream Hold()
@@ -112,7 +127,8 @@ internal sealed class LivePcFolder
         }
     }
 
-    private string GrantPath => Path.Combine(Root, "lease.json");
+    /// <summary>Where the kept lease is.</summary>
+    public string GrantPath => Path.Combine(Root, "lease.json");
 
     private string MachinePath => Path.Combine(Sockets, "machine.json");
 

@@ -37,7 +37,7 @@ public sealed partial class LivePcPlayer
             : await OpenedLease.TakeAsync(identity, folder, [installed], null, time, cancellationToken).ConfigureAwait(false);
         using var client = identity.Connect();
         using var cache = new SegmentCache(paths.Segments);
-        var opener = new ReleaseOpener(paths, cache, Delivery.Of(lease, client.Server, null, time));
+        var opener = new ReleaseOpener(paths, cache, Delivery.Of(lease, client, null, time));
         var manifest = lease.Release(installed).Manifest;
         if (manifest.Kind == ImageKind.Disk)
         {

@@ -25,7 +25,7 @@ public sealed partial class LivePcPlayer
     /// <param name="name">The LivePC.</param>
     /// <param name="untrustedLabel">What a person calls it; null: nothing.</param>
     /// <param name="cancellationToken">Stops.</param>
-    /// <exception cref="NacreException">NameInvalid, GuestFailed, NoSpace, and what keeps the layers from being opened.</exception>
+    /// <exception cref="NacreException">Forbidden, NameInvalid, GuestFailed, NoSpace, and what keeps the layers from being opened.</exception>
     public async Task<TakenMoment> TakeMomentAsync(string name, string? untrustedLabel, CancellationToken cancellationToken)
     {
         var label = untrustedLabel is null ? null : MomentName.ParseLabel(untrustedLabel);
@@ -34,6 +34,7 @@ public sealed partial class LivePcPlayer
                 name,
                 layers =>
                 {
+                    MomentStore.RequireUserMayTake(layers.Policy);
                     var taken = layers.Moments.Take(MomentKind.User, label);
                     layers.Moments.Retain(layers.Policy);
                     return Task.FromResult(new TakenMoment(taken, 0));
@@ -142,7 +143,10 @@ public sealed partial class LivePcPlayer
 
     private async Task<T> WithLayersAsync<T>(string name, Func<OpenLayers, Task<T>> work, CancellationToken cancellationToken)
     {
-        await using var layers = await OpenLayers.OpenAsync(paths, name, time, cancellationToken).ConfigureAwait(false);
-        return await work(layers).ConfigureAwait(false);
+        return await WithPasswordAsync(name, async secrets =>
+        {
+            await using var layers = await OpenLayers.OpenAsync(paths, name, secrets, time, cancellationToken).ConfigureAwait(false);
+            return await work(layers).ConfigureAwait(false);
+        }).ConfigureAwait(false);
     }
 }

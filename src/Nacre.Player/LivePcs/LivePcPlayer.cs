@@ -6,8 +6,11 @@ using System.Text.Json.Nodes;
 using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Player.Devices;
+using Nacre.Player.Erasure;
+using Nacre.Player.Keys;
 using Nacre.Player.Leases;
 using Nacre.Player.Machines;
+using Nacre.Player.Orders;
 using Nacre.Player.Releases;
 using Nacre.Player.Stacks;
 using Nacre.Player.Trust;
@@ -53,12 +56,17 @@ public sealed record LayerChange(string Image, int? From, int? To);
 public sealed partial class LivePcPlayer
 {
     private readonly PlayerPaths paths;
+    private readonly IPasswordSource? passwords;
     private readonly TimeProvider time;
 
     /// <summary>Opens the player of this user.</summary>
-    public LivePcPlayer(PlayerPaths paths, TimeProvider time)
+    /// <param name="paths">The player's folders.</param>
+    /// <param name="passwords">Asked for passwords; null: there are none to be had.</param>
+    /// <param name="time">The clock.</param>
+    public LivePcPlayer(PlayerPaths paths, IPasswordSource? passwords, TimeProvider time)
     {
         this.paths = paths;
+        this.passwords = passwords;
         this.time = time;
     }
 
@@ -66,15 +74,17 @@ public sealed partial class LivePcPlayer
     /// <returns>The list, and why the server was not asked where it was not.</returns>
     public async Task<(IReadOnlyList<LivePcSummary> LivePcs, NacreException? Offline)> ListAsync(CancellationToken cancellationToken)
     {
+        await AttendAsync(cancellationToken).ConfigureAwait(false);
         using var identity = EnrolledIdentity.Open(paths);
         NacreException? offline = null;
         IReadOnlyList<EntitledLivePc> entitled = [];
         try
         {
+            await identity.RenewCertificateAsync(time, cancellationToken).ConfigureAwait(false);
             using var client = identity.Connect();
             entitled = await client.ListEntitledLivePcsAsync(cancellationToken).ConfigureAwait(false);
         }
-        catch (NacreException exception) when (exception.Kind == ErrorCatalogue.ServerUnreachable)
+        catch (NacreException exception) when (exception.Kind == ErrorCatalogue.ServerUnreachable || exception.Kind == ErrorCatalogue.ServerNotAuthentic)
         {
             offline = exception;
         }
@@ -96,6 +106,109 @@ public sealed partial class LivePcPlayer
         return (result, offline);
     }
 
+    /// <summary>Goes on with what was interrupted; destroys what is due; fetches revokes and kills, carries them out and delivers their receipts. A server that does not answer is asked at the next command.</summary>
+    /// <exception cref="NacreException">NotEnrolled, FileAccess, LeaseNotAuthentic.</exception>
+    public async Task AttendAsync(CancellationToken cancellationToken)
+    {
+        await new Eraser(paths, time).GoOnAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            await new DeviceOrderDesk(paths, time).AttendAsync(null, cancellationToken).ConfigureAwait(false);
+        }
+        catch (NacreException exception) when (exception.Kind == ErrorCatalogue.ServerUnreachable || exception.Kind == ErrorCatalogue.ClockWrong || exception.Kind == ErrorCatalogue.NotFound)
+        {
+            // Offline, or a server of before there were such orders.
+        }
+
+        await new LeaseEnd(paths, time).EnforceAsync(cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <summary>Goes on with a destruction that was interrupted, before anything else is done on this computer; where nothing was, does nothing.</summary>
+    /// <exception cref="NacreException">FileAccess: something could not be destroyed.</exception>
+    public static async Task FinishErasureAsync(CancellationToken cancellationToken)
+    {
+        if (PlayerPaths.Exists())
+        {
+            var paths = PlayerPaths.Open();
+            if (Eraser.IsUnderWay(paths))
+            {
+                await new Eraser(paths, TimeProvider.System).GoOnAsync(cancellationToken).ConfigureAwait(false);
+            }
+        }
+    }
+
+    /// <summary>Delivers receipts, if there are any: a device that was killed has nothing else to say.</summary>
+    /// <returns>Whether all are delivered.</returns>
+    public Task<bool> DeliverReceiptsAsync(CancellationToken cancellationToken) => new ReceiptBox(paths).DeliverAsync(cancellationToken);
+
+    /// <summary>Stays connected to the server and carries out revokes and kills at once, until it is cancelled or the device was killed.</summary>
+    /// <param name="problem">Told why it is not connected; null once it is.</param>
+    /// <param name="cancellationToken">Ends it.</param>
+    public async Task WatchAsync(Action<NacreException?> problem, CancellationToken cancellationToken)
+    {
+        using var hours = new PeriodicTimer(TimeSpan.FromHours(1), time);
+        using var ending = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var hourly = HourlyAsync();
+        try
+        {
+            await DeviceWatch.RunAsync(paths, async token =>
+            {
+                try
+                {
+                    await AttendAsync(token).ConfigureAwait(false);
+                }
+                catch (NacreException exception) when (exception.Kind != ErrorCatalogue.NotEnrolled)
+                {
+                    problem(exception);
+                }
+            }, () => TimeSpan.FromMinutes(Policies.Settings.PolicyRefreshInterval.FactoryValue), time, problem, cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            await ending.CancelAsync().ConfigureAwait(false);
+            await hourly.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+
+        // Killed: the receipt is all that is left.
+        while (!await DeliverReceiptsAsync(cancellationToken).ConfigureAwait(false))
+        {
+            await Task.Delay(TimeSpan.FromMinutes(1), time, cancellationToken).ConfigureAwait(false);
+        }
+
+        async Task HourlyAsync()
+        {
+            do
+            {
+                try
+                {
+                    await new LeaseEnd(paths, time).EnforceAsync(ending.Token).ConfigureAwait(false);
+                }
+                catch (NacreException)
+                {
+                    // The next hour.
+                }
+            }
+            while (await hours.WaitForNextTickAsync(ending.Token).ConfigureAwait(false));
+        }
+    }
+
+    /// <summary>What a user reads to the help desk to put off the end of a lease.</summary>
+    /// <exception cref="NacreException">NotEnrolled.</exception>
+    public string ExtensionRequest(string name)
+    {
+        using var identity = EnrolledIdentity.Open(paths);
+        return new LeaseExtender(identity, new LivePcFolder(paths, name)).Request;
+    }
+
+    /// <summary>Takes the help desk's code.</summary>
+    /// <returns>When the lease ends now.</returns>
+    /// <exception cref="NacreException">ExtensionRefused, NotFound, ClockSetBack, NotEnrolled.</exception>
+    public DateTimeOffset Extend(string name, string untrustedCode)
+    {
+        using var identity = EnrolledIdentity.Open(paths);
+        return new LeaseExtender(identity, new LivePcFolder(paths, name)).Take(untrustedCode, time);
+    }
+
     /// <summary>What the LivePC does now.</summary>
     public async Task<LivePcStatus> StatusAsync(string name, CancellationToken cancellationToken)
     {
@@ -113,6 +226,7 @@ public sealed partial class LivePcPlayer
             var state = new StackBook(folder, time).Read();
             var abandoned = IsAbandoned(folder);
             var stack = (abandoned ? folder.Machine?.Stack : null) ?? state.Next;
+            var (ends, warning) = LeaseEnd.Read(identity, folder, time);
             return WithTrust(new LivePcStatus
             {
                 Name = name,
@@ -120,6 +234,8 @@ public sealed partial class LivePcPlayer
                 Image = stack?.System.Image,
                 Version = stack?.System.Version,
                 Layers = [.. stack?.Layers.Select(layer => layer.ToString()) ?? []],
+                LeaseEnds = ends,
+                LeaseWarning = warning,
                 OnTrial = stack is not null && stack.Equals(state.Trial),
                 SetAside = state.SetAside is [.., var aside] ? $"{aside.Stack} was set aside on {aside.At:yyyy-MM-dd HH:mm} UTC: {aside.Reason}" : null,
             }, identity);
@@ -141,11 +257,12 @@ public sealed partial class LivePcPlayer
     /// <summary>Starts the LivePC in a process of its own and returns when its guest is up.</summary>
     /// <param name="name">The LivePC.</param>
     /// <param name="playerCommand">The program and arguments that run a player for it.</param>
+    /// <param name="secrets">What its user gave to open it.</param>
     /// <param name="progress">Told each change.</param>
     /// <param name="cancellationToken">Ends the start, and the player with it.</param>
     /// <exception cref="NacreException">Whatever kept it from starting.</exception>
     public async Task<LivePcStatus> StartAsync(
-        string name, IReadOnlyList<string> playerCommand, IProgress<LivePcStatus> progress, CancellationToken cancellationToken)
+        string name, IReadOnlyList<string> playerCommand, KeySecrets secrets, IProgress<LivePcStatus> progress, CancellationToken cancellationToken)
     {
         var folder = new LivePcFolder(paths, name);
         using (EnrolledIdentity.Open(paths))
@@ -159,6 +276,7 @@ public sealed partial class LivePcPlayer
             StartInfo = new ProcessStartInfo(playerCommand[0], playerCommand.Skip(1)) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true },
         };
         process.Start();
+        await secrets.WriteAsync(process.StandardInput.BaseStream, cancellationToken).ConfigureAwait(false);
         process.StandardInput.Close();
         var errors = process.StandardError.ReadToEndAsync(CancellationToken.None);
         using var cancelled = cancellationToken.Register(() => _ = StopQuietlyAsync(folder));
@@ -229,12 +347,12 @@ public sealed partial class LivePcPlayer
         new LivePcFolder(paths, name).ControlSocket, "screenshot", new JsonObject { ["file"] = Path.GetFullPath(file) }, cancellationToken).ConfigureAwait(false);
 
     /// <summary>The unix socket on which the LivePC's screen speaks VNC.</summary>
-    /// <exception cref="NacreException">NotRunning.</exception>
+    /// <exception cref="NacreException">NotRunning, Locked.</exception>
     public async Task<string> ScreenSocketAsync(string name, CancellationToken cancellationToken)
     {
         var folder = new LivePcFolder(paths, name);
-        await ControlSocket.RequestAsync(folder.ControlSocket, "status", null, cancellationToken).ConfigureAwait(false);
-        return Qemu.ScreenSocket(folder.Sockets);
+        await ControlSocket.RequestAsync(folder.ControlSocket, "screen", null, cancellationToken).ConfigureAwait(false);
+        return folder.ScreenSocket;
     }
 
     /// <summary>Says what an update would download, then downloads and verifies all of it, and only then makes it the release that starts next.</summary>
@@ -276,7 +394,7 @@ public sealed partial class LivePcPlayer
         }
 
         using var cache = new SegmentCache(paths.Segments);
-        using var releases = await OpenReleases.OpenAsync(lease, offered, new ReleaseOpener(paths, cache, Delivery.Of(lease, client.Server, from, time)), cancellationToken).ConfigureAwait(false);
+        using var releases = await OpenReleases.OpenAsync(lease, offered, new ReleaseOpener(paths, cache, Delivery.Of(lease, client, from, time)), cancellationToken).ConfigureAwait(false);
         await releases.FindDeltasAsync(lease, state.Needed, cancellationToken).ConfigureAwait(false);
         var before = releases.Statistics;
         var missing = releases.MissingBytes;
@@ -376,7 +494,7 @@ public sealed partial class LivePcPlayer
         return leftOver is not null;
     }
 
-    private static bool IsHeld(LivePcFolder folder)
+    internal static bool IsHeld(LivePcFolder folder)
     {
         try
         {

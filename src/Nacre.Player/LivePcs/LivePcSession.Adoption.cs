@@ -4,6 +4,7 @@ using Nacre.Contracts;
 using Nacre.Nbd;
 using Nacre.Player.Anchors;
 using Nacre.Player.Devices;
+using Nacre.Player.Keys;
 using Nacre.Player.Leases;
 using Nacre.Player.Machines;
 using Nacre.Volumes;
@@ -34,6 +35,7 @@ public sealed partial class LivePcSession
             using var client = identity.Connect();
             var anchors = await LoadAnchorsAsync(identity, client).ConfigureAwait(false);
             lease = await TakeLeaseAsync(identity, anchors, record, limit.Token).ConfigureAwait(false);
+            await OpenKeyAsync(lease, identity, client).ConfigureAwait(false);
             Change(now => now with { OnTrial = record.Stack.Equals(book.Read().Trial) });
             using var cache = new SegmentCache(paths.Segments);
             Report(LivePcPhase.Release, $"opening {record.Stack}");
@@ -42,18 +44,23 @@ public sealed partial class LivePcSession
             await using var volumes = new OpenVolumes();
 
             // Not what is accepted at a start: this guest knows the newer state.
-            await OpenUserLayersAsync(volumes, lease, identity, anchors, acceptOlder: false).ConfigureAwait(false);
+            await OpenUserLayersAsync(volumes, lease, anchors, acceptOlder: false).ConfigureAwait(false);
             AddSystem(volumes, volumes.Resume(Scratch, folder.Volume(Scratch), folder.ScratchKey));
             await using var keeping = await anchors.BeginAsync().ConfigureAwait(false);
             TakeUpMoments(volumes, identity, client);
             await using var nbd = NbdServer.Start(folder.NbdSocket, volumes.Exports);
             disks = nbd;
             Report(LivePcPhase.Booting, "connecting to the guest");
+            guestLock.TakeUp(isAdopted: true);
             qmp = await ReachAsync(process, limit.Token).ConfigureAwait(false);
             Change(now => now with { Accelerator = record.Accelerator, Adopted = true });
             await using var qemu = Qemu.Adopt(process);
             await ServeAsync(qemu, record).ConfigureAwait(false);
             return true;
+        }
+        catch (NacreException exception) when (LivePcKeys.IsAboutSecrets(exception.Kind))
+        {
+            throw; // somebody mistyped: the guest waits on
         }
         catch (Exception exception) when (!isUp && exception is NacreException or VolumeException or IOException or UnauthorizedAccessException or OperationCanceledException)
         {
@@ -85,6 +92,7 @@ public sealed partial class LivePcSession
             throw Impossible("it has other memory or processors than are asked for");
         }
 
+        features = record.Features;
         var machine = Machine(record.Accelerator, record.Stack, GuestParameters.WithoutFiles) with
         {
             Memory = record.Memory, Processors = record.Processors, Variables = kind == ImageKind.Disk ? "" : null,
@@ -127,6 +135,8 @@ public sealed partial class LivePcSession
             switch (state?["status"]?.GetValue<string>())
             {
                 case "running":
+                    break;
+                case "io-error" or "paused" when guestLock.StandsStill:
                     break;
                 case "io-error" or "paused":
                     await connected.ExecuteAsync("cont", null, limit.Token).ConfigureAwait(false);

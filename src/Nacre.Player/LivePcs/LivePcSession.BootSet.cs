@@ -17,7 +17,7 @@ public sealed partial class LivePcSession
     /// <summary>Begins to fetch what a start reads as one stream. A lease that was kept says nothing of packs that are there now.</summary>
     private async Task<BootPackFill> BeginFillingAsync(OpenedLease taken)
     {
-        var filling = await BootPackFill.BeginAsync(releases!, taken.IsNew ? taken.UntrustedPacks : [], failure => Change(now => failure is null
+        var filling = await BootPackFill.BeginAsync(releases!, taken.IsNew && policy.Get(Settings.Prefetch) != Policies.Prefetch.Off ? taken.UntrustedPacks : [], failure => Change(now => failure is null
             ? now with { Presence = ReleasePresence.Usable }
             : now with { Problem = $"the boot pack is of no use, the release is fetched as it is read: {failure.Message}" }), stopping.Token).ConfigureAwait(false);
         filled = filling.Done;

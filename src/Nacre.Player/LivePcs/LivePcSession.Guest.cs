@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Nacre.Contracts;
+using Nacre.Player.Clipboard;
 using Nacre.Player.Machines;
 using Nacre.Policies;
 using Nacre.Volumes;
@@ -12,6 +13,7 @@ namespace Nacre.Player.LivePcs;
 public sealed partial class LivePcSession
 {
     private static readonly TimeSpan OutageLimit = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan PrefetchTick = TimeSpan.FromSeconds(15);
     private static readonly TimeSpan ShutdownLimit = TimeSpan.FromSeconds(90);
 
     /// <summary>How long a guest that was up may take to answer the next player: its disks come back within 16 seconds at most (QEMU's pause
@@ -27,8 +29,9 @@ public sealed partial class LivePcSession
     {
         using var guest = new GuestAgent(Qemu.AgentSocket(folder.Sockets));
         using var ending = new CancellationTokenSource();
+        await using var screen = new ScreenDoor(folder.ScreenSocket, Qemu.ScreenSocket(folder.Sockets), idle.NoteActivity);
         var watching = Task.CompletedTask;
-        agent = guest;
+        (agent, machine) = (guest, qemu);
         try
         {
             if (qmp is null)
@@ -38,6 +41,16 @@ public sealed partial class LivePcSession
             }
 
             watching = pause.RunAsync(qmp, ending.Token);
+            if (isToLock)
+            {
+                await LockForPasswordAsync("it was locked before it started again", stopping.Token).ConfigureAwait(false);
+            }
+            else if (status.Adopted)
+            {
+                await guestLock.UnlockAsync(PasswordReason, stopping.Token).ConfigureAwait(false); // who went on with it gave the password
+            }
+
+            await guestLock.AttachAsync(screen).ConfigureAwait(false);
             await WaitForGuestAsync(qemu, record.IsUp).ConfigureAwait(false);
             record.Fresh.ToList().ForEach(folder.SetInUse);
             folder.UserPackages = null;
@@ -47,6 +60,10 @@ public sealed partial class LivePcSession
                 await RecoverMomentsAsync().ConfigureAwait(false);
             }
 
+            await guestLock.AttachAsync(qmp, CancellationToken.None).ConfigureAwait(false);
+            await using var channel = features.HasClipboard ? new ClipboardChannel(Qemu.ClipboardSocket(folder.Sockets), () => policy, time) : null;
+            clipboard = channel;
+            await EnforceDevicesAsync(record.IsUp, CancellationToken.None).ConfigureAwait(false);
             await StayAsync(qemu).ConfigureAwait(false);
         }
         finally
@@ -54,6 +71,9 @@ public sealed partial class LivePcSession
             qemu.Kill();
             await qemu.Ended.ConfigureAwait(false);
             folder.Machine = null;
+            clipboard = null;
+            attached.Clear();
+            guestLock.Forget();
             await ending.CancelAsync().ConfigureAwait(false);
             await watching.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             if (qmp is not null)
@@ -178,17 +198,22 @@ public sealed partial class LivePcSession
         var keeping = KeepMomentsAsync(ending.Token);
         var listening = ListenForOrdersAsync(ending.Token);
         var updating = KeepUpToDateAsync(ending.Token);
+        var locking = WatchForLockAsync(ending.Token);
+        var watchingHost = WatchHostAsync(ending.Token);
+        var running = WatchLeaseAsync(ending.Token);
+        var ordered = ListenForDeviceOrdersAsync(ending.Token);
         var late = status.Agent == AgentState.None ? ListenForAgentAsync(ending.Token) : Task.CompletedTask;
         var asked = Task.Delay(Timeout.Infinite, stopping.Token);
         await Task.WhenAny(qemu.Ended, asked, beginAnew.Task).ConfigureAwait(false);
-        if (!qemu.Ended.IsCompleted)
+        isToLock = guestLock.Has(PasswordReason);
+        if (!qemu.Ended.IsCompleted && !isKilled)
         {
             Change(now => now with { Phase = LivePcPhase.Stopping, Detail = "shutting the guest down" });
             await ShutDownAsync(qemu).ConfigureAwait(false);
         }
 
         await ending.CancelAsync().ConfigureAwait(false);
-        await Task.WhenAll(fetching, recording, reporting, keeping, listening, updating, late).ConfigureAwait(false);
+        await Task.WhenAll(fetching, recording, reporting, keeping, listening, updating, locking, watchingHost, running, ordered, late).ConfigureAwait(false);
     }
 
     /// <summary>Fetches what is missing of the release, so that it starts without a network.</summary>
@@ -197,6 +222,16 @@ public sealed partial class LivePcSession
         await filled.WaitAsync(cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         while (true)
         {
+            if (policy.Get(Settings.Prefetch) != Prefetch.Full)
+            {
+                if (!await WaitAsync(PrefetchTick, cancellationToken).ConfigureAwait(false))
+                {
+                    return;
+                }
+
+                continue; // the policy may be another one by then
+            }
+
             try
             {
                 await releases!.EnsureAllAsync(null, cancellationToken).ConfigureAwait(false);
@@ -212,14 +247,23 @@ public sealed partial class LivePcSession
                 return;
             }
 
-            try
-            {
-                await Task.Delay(TimeSpan.FromSeconds(15), time, cancellationToken).ConfigureAwait(false);
-            }
-            catch (OperationCanceledException)
+            if (!await WaitAsync(TimeSpan.FromSeconds(15), cancellationToken).ConfigureAwait(false))
             {
                 return;
             }
+        }
+    }
+
+    private async Task<bool> WaitAsync(TimeSpan delay, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await Task.Delay(delay, time, cancellationToken).ConfigureAwait(false);
+            return true;
+        }
+        catch (OperationCanceledException)
+        {
+            return false; // the guest ends
         }
     }
 
@@ -242,6 +286,7 @@ public sealed partial class LivePcSession
         using var limit = new CancellationTokenSource(ShutdownLimit);
         try
         {
+            await guestLock.EndAsync(limit.Token).ConfigureAwait(false);
             if (status.Agent == AgentState.None)
             {
                 // Its power button.
@@ -304,26 +349,37 @@ public sealed partial class LivePcSession
                 var input = arguments["input"]?.GetValue<string>() is { } text ? Convert.FromBase64String(text) : null;
                 var result = await ExecuteAsync(words, input, cancellationToken).ConfigureAwait(false);
                 return JsonSerializer.SerializeToNode(result, ContractJson.Options);
+            case "screen":
+                RequireNotLocked();
+                return null;
             case "screenshot":
+                RequireNotLocked();
                 var file = arguments["file"]?.GetValue<string>() ?? "";
                 await Machine().ExecuteAsync("screendump", new JsonObject { ["filename"] = file, ["format"] = "png" }, cancellationToken).ConfigureAwait(false);
                 return null;
+            case "lock":
+                await LockForPasswordAsync("locked by hand", cancellationToken).ConfigureAwait(false);
+                return null;
+            case "unlock":
+                return await UnlockWithPasswordAsync(arguments, cancellationToken).ConfigureAwait(false);
             case "postpone":
                 return JsonSerializer.SerializeToNode(await PostponeAsync(cancellationToken).ConfigureAwait(false), ContractJson.Options);
             default:
-                return await HandleMomentAsync(command, arguments, cancellationToken).ConfigureAwait(false);
+                return await HandleDeviceAsync(command, arguments, cancellationToken).ConfigureAwait(false);
         }
     }
 
     private async Task<GuestCommandResult> ExecuteAsync(string[] words, byte[]? input, CancellationToken cancellationToken)
     {
         RequireNotPaused(null);
+        RequireNotLocked();
         if (status.Phase != LivePcPhase.Running || agent is null)
         {
             throw NotYet();
         }
 
         RequireAgent();
+        idle.NoteActivity();
         try
         {
             return await agent.ExecuteAsync(words[0], words[1..], input, cancellationToken).ConfigureAwait(false);

@@ -145,7 +145,7 @@ public sealed partial class LivePcSession
         {
             while (await timer.WaitForNextTickAsync(cancellationToken).ConfigureAwait(false))
             {
-                if (!IsMomentDue() || pause.IsPaused)
+                if (!IsMomentDue() || pause.IsPaused || guestLock.IsHeld)
                 {
                     continue;
                 }
@@ -292,6 +292,7 @@ public sealed partial class LivePcSession
     private void RequireRunning()
     {
         RequireNotPaused(null);
+        RequireNotLocked();
         if (status.Phase != LivePcPhase.Running || agent is null || moments is null)
         {
             throw NotYet();
@@ -310,6 +311,7 @@ public sealed partial class LivePcSession
                 var known = moments ?? throw NotYet();
                 return JsonSerializer.SerializeToNode(new MomentList(known.List(), known.BytesNow, policy.Decided), ContractJson.Options);
             case "moment-take":
+                MomentStore.RequireUserMayTake(policy);
                 var label = TextOrNull("label") is { } untrusted ? MomentName.ParseLabel(untrusted) : null;
                 return JsonSerializer.SerializeToNode(await TakeMomentAsync(MomentKind.User, label, cancellationToken).ConfigureAwait(false), ContractJson.Options);
             case "contact":

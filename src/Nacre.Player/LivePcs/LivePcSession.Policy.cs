@@ -1,6 +1,8 @@
 using Nacre.Contracts;
 using Nacre.Player.Devices;
+using Nacre.Player.HostChecks;
 using Nacre.Player.Leases;
+using Nacre.Player.Machines;
 using Nacre.Policies;
 
 namespace Nacre.Player.LivePcs;
@@ -23,7 +25,9 @@ public sealed partial class LivePcSession
             }
 
             policy = taken.Policy;
+            NoteLease(taken);
             Change(now => now with { LeaseEnds = taken.Ends });
+            await EnforceDevicesAsync(isAdopted: false, cancellationToken).ConfigureAwait(false);
             await AcknowledgePolicyAsync(cancellationToken).ConfigureAwait(false);
         }
         catch (NacreException exception)
@@ -35,13 +39,35 @@ public sealed partial class LivePcSession
     /// <summary>Tells the server which policy holds here, where that is news. What the server does not hear now it hears at the next contact.</summary>
     private async Task AcknowledgePolicyAsync(CancellationToken cancellationToken)
     {
-        var unenforceable = policy.Get(Settings.MeteredBehaviour) == MeteredBehaviour.Pause && await host.IsMeteredAsync(cancellationToken).ConfigureAwait(false) is null
-            ? [$"{Settings.MeteredBehaviour}: this computer does not say whether its network is metered"]
-            : Array.Empty<string>();
+        var unenforceable = new List<string>();
+        if (policy.Get(Settings.MeteredBehaviour) == MeteredBehaviour.Pause && await host.IsMeteredAsync(cancellationToken).ConfigureAwait(false) is null)
+        {
+            unenforceable.Add($"{Settings.MeteredBehaviour}: this computer does not say whether its network is metered");
+        }
+
+        if (policy.Get(Settings.LockOnHostLock) && await host.IsScreenLockedAsync(cancellationToken).ConfigureAwait(false) is null)
+        {
+            unenforceable.Add($"{Settings.LockOnHostLock}: this computer does not say whether its screen is locked");
+        }
+
+        var checks = hostChecks;
+        unenforceable.AddRange(checks.Where(result => result.Action != CheckAction.Off && result.Outcome == HostCheckOutcome.Unknown).Select(result => GuestText.Line($"{result.Setting}: {result.Detail}", 400)));
+        unenforceable.AddRange(features.Unenforceable());
+        if (kind == ImageKind.Disk)
+        {
+            unenforceable.AddRange(new Setting<string>[] { Settings.VmComputerName, Settings.VmTimeZone }.Where(setting => policy.Get(setting).Length > 0).Select(setting => $"{setting}: the guest's image is a whole disk"));
+        }
+
         var waiting = Settings.All.Where(setting => setting.IsForNextStart && !setting.AreSame(policy.Get(setting), atStart.Get(setting))).Select(setting => setting.Name).ToList();
+        var wanted = isUp ? MachineFeatures.Of(policy, HostFacts.Real) : features;
+        waiting.AddRange(new[]
+        {
+            wanted.HasUsb && !features.HasUsb ? Settings.UsbMode.Name : "", wanted.HasClipboard && !features.HasClipboard ? policy.Get(Settings.ClipboardIn) != ClipboardMode.Off ? Settings.ClipboardIn.Name : Settings.ClipboardOut.Name : "",
+        }.Where(name => name.Length > 0));
         Change(now => now with { PolicyVersion = policy.Version, PolicyFromNextStart = waiting, Unenforceable = unenforceable, LeaseProblem = null });
-        var statement = new AcknowledgePolicy(policy.Version, waiting, unenforceable);
-        if (acknowledged is { } before && before.Version == statement.Version && before.FromNextStart!.SequenceEqual(waiting) && before.Unenforceable!.SequenceEqual(unenforceable))
+        var statement = new AcknowledgePolicy(policy.Version, waiting, unenforceable, [.. checks.Where(result => result.Action != CheckAction.Off).Select(StatementOf)]);
+        if (acknowledged is { } before && before.Version == statement.Version && before.FromNextStart!.SequenceEqual(waiting) && before.Unenforceable!.SequenceEqual(unenforceable)
+            && before.HostChecks!.SequenceEqual(statement.HostChecks!))
         {
             return;
         }
@@ -58,4 +84,8 @@ public sealed partial class LivePcSession
             // The next contact says it.
         }
     }
+
+    private static StatedHostCheck StatementOf(HostCheckResult result) => new(
+        result.Setting, result.Outcome == HostCheckOutcome.Passed ? "passed" : result.Outcome == HostCheckOutcome.Failed ? "failed" : "unknown",
+        GuestText.Line(string.Join("; ", result.Facts.Select(fact => $"{fact.Key}={fact.Value}").Prepend(result.Detail)), 400));
 }

@@ -59,13 +59,13 @@ public sealed partial class LivePcSession
         }
 
         var fallback = state.Fallback(failed, lease!.Covers);
-        if (fallback is not null && !failure.IsUserPackages && state.Failures < StackState.Attempts)
+        if (fallback is not null && !failure.IsUserPackages && state.Failures < policy.Get(Settings.UpdateTries))
         {
-            Report(LivePcPhase.Lease, $"{failed} did not reach a healthy start and has one more attempt: {failure.Reason}");
+            Report(LivePcPhase.Lease, $"{failed} did not reach a healthy start and is tried once more: {failure.Reason}");
             return true;
         }
 
-        if (fallback is not null || failure.IsUserPackages || state.Failures == StackState.Attempts)
+        if (fallback is not null || failure.IsUserPackages || state.Failures >= policy.Get(Settings.UpdateTries))
         {
             var kind = fallback is null ? ReportKind.Failed : failure.IsUserPackages ? ReportKind.UserPackages : ReportKind.SetAside;
             await KeepReportAsync(kind, failed, failure, now => fallback is null ? now : now.PutAside(failed, fallback, failure.Reason, time.GetUtcNow())).ConfigureAwait(false);

@@ -66,7 +66,7 @@ public sealed partial class LivePcSession
         var watching = WatchAsync(allowed, ended.Token);
         try
         {
-            var player = new LivePcPlayer(paths, time);
+            var player = new LivePcPlayer(paths, null, time);
             var found = await player.UpdateAsync(
                 folder.Name, folder.UserPackages ?? UserPackageChoice.Postpone, planned => Change(now => now with { Update = $"downloading release {planned.To}" }), new Ignored(), retry: false,
                 isToStart: policy.Get(Settings.UpdateApply) != UpdateMode.Download, from: null, allowed.Token).ConfigureAwait(false);

@@ -1,9 +1,13 @@
 using System.Diagnostics;
+using System.Security.Cryptography;
+using System.Text;
 using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Nbd;
 using Nacre.Player.Anchors;
 using Nacre.Player.Devices;
+using Nacre.Player.HostChecks;
+using Nacre.Player.Keys;
 using Nacre.Player.Leases;
 using Nacre.Player.Machines;
 using Nacre.Player.Releases;
@@ -55,6 +59,7 @@ public sealed partial class LivePcSession : IDisposable
     private readonly PlayerPaths paths;
     private readonly LivePcFolder folder;
     private readonly SessionOptions options;
+    private readonly KeySecrets secrets;
     private readonly Action<PlayerReport> report;
     private readonly TimeProvider time;
     private readonly Stopwatch sinceCommand = Stopwatch.StartNew();
@@ -68,25 +73,30 @@ public sealed partial class LivePcSession : IDisposable
     private ImageKind kind; // of the LivePC's image
     private OpenReleases? releases;
     private OpenedLease? lease;
+    private SecretBytes? key; // of the LivePC's volumes: kept for a start that this player makes by itself
     private Unhealthy? unhealthy;
 
     /// <summary>Prepares a session.</summary>
     /// <param name="paths">The player's folders.</param>
     /// <param name="name">The LivePC.</param>
     /// <param name="options">How to run it.</param>
+    /// <param name="secrets">What its user gave to open it; stays the caller's.</param>
     /// <param name="report">Told each change until the guest is up, and the error where it does not come up.</param>
     /// <param name="time">The clock that leases are compared with.</param>
-    public LivePcSession(PlayerPaths paths, string name, SessionOptions options, Action<PlayerReport> report, TimeProvider time)
+    public LivePcSession(PlayerPaths paths, string name, SessionOptions options, KeySecrets secrets, Action<PlayerReport> report, TimeProvider time)
     {
         this.paths = paths;
         this.options = options;
+        this.secrets = secrets;
         this.report = report;
         this.time = time;
         folder = new LivePcFolder(paths, name);
         folder.Create();
         book = new StackBook(folder, time);
         status = new LivePcStatus { Name = name };
-        pause = new PauseWatch(FreeBytes, OnPause, time);
+        guestLock = new GuestLock(folder.Locks, reasons => Change(now => now with { Locked = reasons }));
+        pause = new PauseWatch(FreeBytes, OnPause, time, () => !guestLock.StandsStill);
+        idle = new IdleWatch(time, IdleWatch.ReadSinceBoot);
     }
 
     /// <summary>Where the player's own errors go; nothing of the guest's is ever in it.</summary>
@@ -96,6 +106,28 @@ public sealed partial class LivePcSession : IDisposable
     /// <param name="stop">Ends it: the guest is shut down.</param>
     /// <exception cref="NacreException">Whatever kept it from starting.</exception>
     public async Task RunAsync(CancellationToken stop)
+    {
+        var isEnded = false;
+        try
+        {
+            await RunHeldAsync(stop).ConfigureAwait(false);
+        }
+        catch (NacreException exception) when (isKilled)
+        {
+            throw new NacreException(ErrorCatalogue.LivePcKilled, $"'{folder.Name}' was killed on this device", exception);
+        }
+        catch (NacreException exception)
+        {
+            isEnded = exception.Kind == ErrorCatalogue.LeaseExpired || exception.Kind == ErrorCatalogue.LivePcExpired;
+            throw;
+        }
+        finally
+        {
+            await FinishDeviceOrdersAsync(isEnded).ConfigureAwait(false);
+        }
+    }
+
+    private async Task RunHeldAsync(CancellationToken stop)
     {
         using var registration = stop.Register(stopping.Cancel);
         using var single = folder.Hold();
@@ -116,6 +148,7 @@ public sealed partial class LivePcSession : IDisposable
             do
             {
                 folder.Machine = null;
+                guestLock.Forget();
                 await StartStackAsync().ConfigureAwait(false);
             }
             while (TryBeginAnew());
@@ -134,22 +167,30 @@ public sealed partial class LivePcSession : IDisposable
     public void Dispose()
     {
         releases?.Dispose();
+        key?.Dispose();
         pause.Dispose();
+        guestLock.Dispose();
+        hostTurn.Dispose();
+        usbTurn.Dispose();
+        attending.Dispose();
         stopping.Dispose();
     }
 
     private async Task StartAsync()
     {
+        await AttendBeforeStartAsync().ConfigureAwait(false);
         using var identity = EnrolledIdentity.Open(paths);
         using var client = identity.Connect();
         var anchors = await LoadAnchorsAsync(identity, client).ConfigureAwait(false);
         lease = await TakeLeaseAsync(identity, anchors).ConfigureAwait(false);
+        await OpenKeyAsync(lease, identity, client).ConfigureAwait(false);
+        await RequireHostAsync(identity).ConfigureAwait(false);
         using var cache = new SegmentCache(paths.Segments);
         await OpenReleasesAsync(lease, cache, client).ConfigureAwait(false);
         await using var filling = await BeginFillingAsync(lease).ConfigureAwait(false);
         using (var boot = await ReadBootFilesAsync(lease).ConfigureAwait(false))
         {
-            await using var volumes = await OpenVolumesAsync(lease, identity, anchors).ConfigureAwait(false);
+            await using var volumes = await OpenVolumesAsync(lease, anchors).ConfigureAwait(false);
             await using var keeping = await anchors.BeginAsync().ConfigureAwait(false);
             await PrepareMomentsAsync(volumes, lease, identity, client).ConfigureAwait(false);
             await using var nbd = NbdServer.Start(folder.NbdSocket, volumes.Exports);
@@ -167,7 +208,8 @@ public sealed partial class LivePcSession : IDisposable
             }
 
             var stack = releases!.Stack;
-            using var parameters = new GuestParameters(policy, stack.Releases.Select(release => release.ToString()), options.UserPackages ?? folder.UserPackages ?? UserPackageChoice.Postpone);
+            using var parameters = new GuestParameters(policy, stack.Releases.Select(release => release.ToString()), options.UserPackages ?? folder.UserPackages ?? UserPackageChoice.Postpone, SerialOf(identity));
+            features = MachineFeatures.Of(policy, HostFacts.Real);
             var machine = Machine(accelerator, stack, parameters.Paths) with { Kernel = boot.Kernel, Initramfs = boot.Initramfs, CommandLine = commandLine, Variables = boot.Variables };
             await using var qemu = Qemu.Start(machine);
             var record = new MachineRecord
@@ -180,6 +222,7 @@ public sealed partial class LivePcSession : IDisposable
                 Accelerator = accelerator,
                 Memory = machine.Memory,
                 Processors = machine.Processors,
+                Features = machine.Features,
                 Shape = MachineRecord.ShapeOf(machine),
                 Fresh = fresh,
             };
@@ -187,6 +230,9 @@ public sealed partial class LivePcSession : IDisposable
             await ServeAsync(qemu, record).ConfigureAwait(false);
         }
     }
+
+    /// <summary>What a computer's name may have of this device and LivePC: always the same, and nothing secret.</summary>
+    private string SerialOf(EnrolledIdentity identity) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes($"{identity.Record.DeviceId} {folder.Name}")).AsSpan(0, 4));
 
     private Task<AnchorKeeper> LoadAnchorsAsync(EnrolledIdentity identity, NacreClient client) => OpenLayers.LoadAnchorsAsync(
         folder, identity, client, problem => Change(now => now with { FreshnessProblem = problem }), time, stopping.Token);
@@ -205,6 +251,7 @@ public sealed partial class LivePcSession : IDisposable
     private void Note(OpenedLease taken, CorporateStack stack)
     {
         policy = taken.Policy;
+        NoteLease(taken);
         kind = taken.Kind;
         Change(now => now with
         {
@@ -213,6 +260,7 @@ public sealed partial class LivePcSession : IDisposable
             Layers = [.. stack.Layers.Select(layer => layer.ToString())],
             Offline = taken.OfflineBecause is not null,
             LeaseEnds = taken.Ends,
+            LeaseWarning = taken.IsNew && taken.Expires is null ? null : LeaseEnd.WordsOf(taken.Claims, taken.Policy, taken.Ends, time.GetUtcNow()),
             TrustProblem = taken.IsNew ? taken.Trust.Problem?.Message : null,
         });
     }
@@ -248,17 +296,17 @@ public sealed partial class LivePcSession : IDisposable
 
     private async Task OpenReleasesAsync(OpenedLease taken, CorporateStack stack, SegmentCache cache, NacreClient client, CancellationToken cancellationToken)
     {
-        releases = await OpenReleases.OpenAsync(taken, stack, new ReleaseOpener(paths, cache, Delivery.Of(taken, client.Server, null, time)), cancellationToken).ConfigureAwait(false);
+        releases = await OpenReleases.OpenAsync(taken, stack, new ReleaseOpener(paths, cache, Delivery.Of(taken, client, null, time)), cancellationToken).ConfigureAwait(false);
         Change(now => now with { ImageBytes = releases.Size });
     }
 
-    private async Task<OpenVolumes> OpenVolumesAsync(OpenedLease lease, EnrolledIdentity identity, AnchorKeeper anchors)
+    private async Task<OpenVolumes> OpenVolumesAsync(OpenedLease lease, AnchorKeeper anchors)
     {
         Report(LivePcPhase.Volumes, "opening the user's layers");
         var volumes = new OpenVolumes();
         try
         {
-            await OpenUserLayersAsync(volumes, lease, identity, anchors, options.AcceptOlderState).ConfigureAwait(false);
+            await OpenUserLayersAsync(volumes, lease, anchors, options.AcceptOlderState).ConfigureAwait(false);
             var clean = Stopwatch.StartNew();
             var size = kind == ImageKind.Disk ? ReleaseFork.VolumeSize(new ReleaseVolume(releases!.System, "disk").Size) : MachineOptions.ScratchSize;
             AddSystem(volumes, volumes.Renew(Scratch, folder.Volume(Scratch), size, folder.ScratchKey));
@@ -272,9 +320,20 @@ public sealed partial class LivePcSession : IDisposable
         }
     }
 
-    private async Task OpenUserLayersAsync(OpenVolumes volumes, OpenedLease lease, EnrolledIdentity identity, AnchorKeeper anchors, bool acceptOlder)
+    /// <summary>Opens the key before anything is fetched: a wrong password is told at once.</summary>
+    private async Task OpenKeyAsync(OpenedLease lease, EnrolledIdentity identity, NacreClient client)
     {
-        await OpenLayers.OpenUserLayersAsync(volumes, folder, lease, identity, anchors, acceptOlder).ConfigureAwait(false);
+        if (key is null)
+        {
+            Report(LivePcPhase.Lease, "opening the keys");
+            key = await OpenLayers.OpenKeyAsync(folder, lease, identity, client, secrets, time, stopping.Token).ConfigureAwait(false);
+            idle.NotePassword();
+        }
+    }
+
+    private async Task OpenUserLayersAsync(OpenVolumes volumes, OpenedLease lease, AnchorKeeper anchors, bool acceptOlder)
+    {
+        await OpenLayers.OpenUserLayersAsync(volumes, folder, lease, key!, anchors, acceptOlder).ConfigureAwait(false);
         Change(now => now with { AcceptedOlder = anchors.Accepted });
     }
 
@@ -306,6 +365,7 @@ public sealed partial class LivePcSession : IDisposable
             Parameters = kind == ImageKind.Disk ? [] : parameters,
             Memory = options.Memory ?? MachineOptions.MemoryOf(policy),
             Processors = options.Processors ?? MachineOptions.ProcessorsOf(policy),
+            Features = features,
             Sockets = folder.Sockets,
         };
     }

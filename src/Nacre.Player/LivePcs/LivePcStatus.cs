@@ -76,6 +76,9 @@ public sealed record LivePcStatus
     /// <summary>For a person: what is going on, or why it stopped.</summary>
     public string Detail { get; init; } = "";
 
+    /// <summary>For a person: why the guest is locked, each with what to do. It stands still, and its screen is not shown; none: it is not locked.</summary>
+    public IReadOnlyList<string> Locked { get; init; } = [];
+
     /// <summary>Its golden image.</summary>
     public string? Image { get; init; }
 
@@ -103,6 +106,9 @@ public sealed record LivePcStatus
     /// <summary>For a person: why the lease could not be renewed at the last contact; null where it was.</summary>
     public string? LeaseProblem { get; init; }
 
+    /// <summary>For a person: that the lease, or the LivePC itself, ends soon or ended; null where there is nothing to say.</summary>
+    public string? LeaseWarning { get; init; }
+
     /// <summary>The version of the policy that holds.</summary>
     public string? PolicyVersion { get; init; }
 
@@ -111,6 +117,9 @@ public sealed record LivePcStatus
 
     /// <summary>For a person: settings of it that this computer can't enforce, each <c>SETTING: why</c>.</summary>
     public IReadOnlyList<string> Unenforceable { get; init; } = [];
+
+    /// <summary>For a person: what of this computer is not as the policy wants it, each with what to do.</summary>
+    public IReadOnlyList<string> HostProblems { get; init; } = [];
 
     /// <summary><c>kvm</c> or <c>tcg</c>.</summary>
     public string? Accelerator { get; init; }

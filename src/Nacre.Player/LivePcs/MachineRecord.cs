@@ -29,6 +29,9 @@ internal sealed record MachineRecord
 
     public required int Processors { get; init; }
 
+    /// <summary>What it has of its host's devices.</summary>
+    public MachineFeatures Features { get; init; } = new();
+
     /// <summary>Digest of everything else that the machine is made of: a newer player may make another one, which it can't go on with.</summary>
     public required string Shape { get; init; }
 

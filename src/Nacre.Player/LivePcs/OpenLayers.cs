@@ -1,8 +1,8 @@
-using System.Security.Cryptography;
 using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Player.Anchors;
 using Nacre.Player.Devices;
+using Nacre.Player.Keys;
 using Nacre.Player.Leases;
 using Nacre.Player.Moments;
 using Nacre.Player.Stacks;
@@ -38,7 +38,7 @@ internal sealed class OpenLayers : IAsyncDisposable
 
     /// <summary>Opens them.</summary>
     /// <exception cref="NacreException">AlreadyRunning; NotRunning: its guest runs without a player; and what keeps a lease or a layer from being opened.</exception>
-    public static async Task<OpenLayers> OpenAsync(PlayerPaths paths, string name, TimeProvider time, CancellationToken cancellationToken)
+    public static async Task<OpenLayers> OpenAsync(PlayerPaths paths, string name, KeySecrets secrets, TimeProvider time, CancellationToken cancellationToken)
     {
         var folder = new LivePcFolder(paths, name);
         var identity = EnrolledIdentity.Open(paths);
@@ -56,7 +56,7 @@ internal sealed class OpenLayers : IAsyncDisposable
 
         try
         {
-            await opened.OpenAsync(folder, time, cancellationToken).ConfigureAwait(false);
+            await opened.OpenAsync(folder, secrets, time, cancellationToken).ConfigureAwait(false);
             return opened;
         }
         catch
@@ -79,21 +79,44 @@ internal sealed class OpenLayers : IAsyncDisposable
 
     /// <summary>Opens the user's layers, which must not be older than their newest known state.</summary>
     public static async Task OpenUserLayersAsync(
-        OpenVolumes volumes, LivePcFolder folder, OpenedLease lease, EnrolledIdentity identity, AnchorKeeper anchors, bool acceptOlder)
+        OpenVolumes volumes, LivePcFolder folder, OpenedLease lease, SecretBytes key, AnchorKeeper anchors, bool acceptOlder)
     {
         anchors.Hear(lease.Claims.Anchors ?? [], lease.IsNew);
-        var slotKey = lease.SlotKey(identity);
+        foreach (var (layer, size) in UserLayers.Of(lease.Kind))
+        {
+            await anchors.OpenAsync(layer, newest => volumes.Open(layer, folder.Volume(layer), size, key, newest), acceptOlder).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>The key of the LivePC's volumes, and a recovery code for the organisation where it has none that holds; the server is told of it where it can be reached.</summary>
+    /// <exception cref="NacreException">As <see cref="LivePcKeys.Open"/>.</exception>
+    public static async Task<SecretBytes> OpenKeyAsync(
+        LivePcFolder folder, OpenedLease lease, EnrolledIdentity identity, NacreClient client, KeySecrets secrets, TimeProvider time, CancellationToken cancellationToken)
+    {
+        var keys = new LivePcKeys(folder, identity, time);
+        await using var single = (await keys.HoldAsync(cancellationToken).ConfigureAwait(false)).ConfigureAwait(false);
+        using var part = lease.KeyPart(identity);
+        var key = keys.Open(part.Span, lease.Policy, secrets);
         try
         {
-            foreach (var (layer, size) in UserLayers.Of(lease.Kind))
+            keys.PrepareRecovery(key, part.Span, lease.RecoveryKey);
+            if (lease.IsNew && keys.Undelivered is { } escrow)
             {
-                await anchors.OpenAsync(layer, newest => volumes.Open(layer, folder.Volume(layer), size, slotKey, newest), acceptOlder).ConfigureAwait(false);
+                await client.PutEscrowAsync(folder.Name, new PutEscrow(escrow.Number, escrow.RecoveryKey, escrow.Undelivered!), cancellationToken).ConfigureAwait(false);
+                keys.Delivered(escrow.Number);
             }
         }
-        finally
+        catch (NacreException exception) when (exception.Kind != ErrorCatalogue.NoSpace && exception.Kind != ErrorCatalogue.FileAccess)
         {
-            CryptographicOperations.ZeroMemory(slotKey);
+            // The server did not take it: that keeps nobody from their work, and is tried again at the next start.
         }
+        catch
+        {
+            key.Dispose();
+            throw;
+        }
+
+        return key;
     }
 
     /// <summary>The moments of layers that are open.</summary>
@@ -124,7 +147,7 @@ internal sealed class OpenLayers : IAsyncDisposable
         }
     }
 
-    private async Task OpenAsync(LivePcFolder folder, TimeProvider time, CancellationToken cancellationToken)
+    private async Task OpenAsync(LivePcFolder folder, KeySecrets secrets, TimeProvider time, CancellationToken cancellationToken)
     {
         using (var leftOver = LeftOver.Find(folder))
         {
@@ -137,7 +160,11 @@ internal sealed class OpenLayers : IAsyncDisposable
         var anchors = await LoadAnchorsAsync(folder, identity, client, problem => Problem = problem, time, cancellationToken).ConfigureAwait(false);
         var lease = await OpenedLease.TakeAsync(identity, folder, new StackBook(folder, time).Read().Needed, anchors.Statements, time, cancellationToken).ConfigureAwait(false);
         Policy = lease.Policy;
-        await OpenUserLayersAsync(volumes, folder, lease, identity, anchors, acceptOlder: false).ConfigureAwait(false);
+        using (var key = await OpenKeyAsync(folder, lease, identity, client, secrets, time, cancellationToken).ConfigureAwait(false))
+        {
+            await OpenUserLayersAsync(volumes, folder, lease, key, anchors, acceptOlder: false).ConfigureAwait(false);
+        }
+
         keeping = await anchors.BeginAsync().ConfigureAwait(false);
         Moments = MomentsOf(volumes, folder, time);
         Moments.Repair();

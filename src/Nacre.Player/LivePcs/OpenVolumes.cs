@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using Nacre.Contracts;
+using Nacre.Player.Keys;
 using Nacre.Volumes;
 
 namespace Nacre.Player.LivePcs;
@@ -27,10 +28,10 @@ internal sealed class OpenVolumes : IAsyncDisposable
     /// <param name="slotKey">Its key.</param>
     /// <param name="newest">What it must not be older than; null where nothing is known, or anything is accepted.</param>
     /// <exception cref="NacreException">VolumeOutdated, and whatever keeps the volume from being opened.</exception>
-    public Volume Open(string layer, string directory, long size, byte[] slotKey, VolumeAnchor? newest) => Add(layer, () => Directory.Exists(directory)
-        ? Volume.Open(directory, slotKey, new VolumeOptions { Anchor = newest })
+    public Volume Open(string layer, string directory, long size, SecretBytes slotKey, VolumeAnchor? newest) => Add(layer, () => Directory.Exists(directory)
+        ? Volume.Open(directory, slotKey.Span, new VolumeOptions { Anchor = newest })
         : newest is not { } gone
-        ? Volume.Create(directory, new VolumeOptions { Size = size }, slotKey)
+        ? Volume.Create(directory, new VolumeOptions { Size = size }, slotKey.Span)
         : throw new VolumeException(VolumeErrorKind.Outdated, $"the volume {gone.VolumeId}, which was at {gone.Position}, is gone"));
 
     /// <summary>Puts a layer back to blank: a new volume under a new key that only memory holds. What was there before is noise.</summary>

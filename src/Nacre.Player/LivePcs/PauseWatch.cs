@@ -7,7 +7,7 @@ namespace Nacre.Player.LivePcs;
 /// <summary>Watches for the pause that QEMU makes where a request of the guest's disks failed, says why, and lets the guest go on when the request
 /// can succeed: the request is repeated then, so nothing is lost.</summary>
 /// <remarks>The events come on QMP's reading task, in QEMU's order; everything else is done by <see cref="RunAsync"/>.</remarks>
-internal sealed class PauseWatch(Func<long> freeBytes, Action<string?> changed, TimeProvider time) : IDisposable
+internal sealed class PauseWatch(Func<long> freeBytes, Action<string?> changed, TimeProvider time, Func<bool>? mayGoOn = null) : IDisposable
 {
     /// <summary>Bytes that must be free before a guest goes on after a full disk: enough for some of the volumes' files (32 MiB each), so that it
     /// does not stop again at once.</summary>
@@ -102,7 +102,7 @@ internal sealed class PauseWatch(Func<long> freeBytes, Action<string?> changed, 
                 var free = cause.IsFull ? freeBytes() : long.MaxValue;
                 changed(Words(cause, free));
                 await Task.Delay(Interval, time, cancellationToken).ConfigureAwait(false);
-                if (!cause.IsFull || freeBytes() >= RoomToGoOn)
+                if ((!cause.IsFull || freeBytes() >= RoomToGoOn) && mayGoOn?.Invoke() != false)
                 {
                     await TryGoOnAsync(qmp, cancellationToken).ConfigureAwait(false);
                 }

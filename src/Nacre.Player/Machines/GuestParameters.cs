@@ -9,16 +9,17 @@ namespace Nacre.Player.Machines;
 internal sealed class GuestParameters : IDisposable
 {
     /// <summary>Their names; the same for every machine.</summary>
-    public static readonly ImmutableArray<string> Names = ["rules", "stack", "applications", "conflicts", "units"];
+    public static readonly ImmutableArray<string> Names = ["rules", "stack", "applications", "conflicts", "units", "computer-name", "time-zone"];
 
     private readonly MemoryFile[] files;
 
     /// <param name="policy">The lease's.</param>
     /// <param name="stack">The corporate layers that start, lowest first, each <c>NAME VERSION</c>.</param>
     /// <param name="conflicts">What is done with a user's package that the corporate layers can't carry.</param>
-    public GuestParameters(Policy policy, IEnumerable<string> stack, UserPackageChoice conflicts)
+    /// <param name="serial">What <see cref="Settings.SerialMask"/> stands for.</param>
+    public GuestParameters(Policy policy, IEnumerable<string> stack, UserPackageChoice conflicts, string serial = "")
     {
-        files = [.. Texts(policy, stack, conflicts).Zip(Names, (text, name) => new MemoryFile(name, Encoding.UTF8.GetBytes(text)))];
+        files = [.. Texts(policy, stack, conflicts, serial).Zip(Names, (text, name) => new MemoryFile(name, Encoding.UTF8.GetBytes(text)))];
     }
 
     /// <summary>For <see cref="MachineOptions.Parameters"/>.</summary>
@@ -28,9 +29,10 @@ internal sealed class GuestParameters : IDisposable
     public static IReadOnlyList<(string Name, string Path)> WithoutFiles => [.. Names.Select(name => (name, ""))];
 
     /// <summary>The texts, in the order of <see cref="Names"/>.</summary>
-    internal static ImmutableArray<string> Texts(Policy policy, IEnumerable<string> stack, UserPackageChoice conflicts) =>
+    internal static ImmutableArray<string> Texts(Policy policy, IEnumerable<string> stack, UserPackageChoice conflicts, string serial = "") =>
     [
         Lines(policy.Get(Settings.LayerRules)), Lines(stack), policy.Get(Settings.LayerApp) ? "keep\n" : "discard\n", $"{conflicts.ToString().ToLowerInvariant()}\n", Lines(policy.Get(Settings.UpdateHealthUnits)),
+        $"{policy.Get(Settings.VmComputerName).Replace(Settings.SerialMask, serial, StringComparison.Ordinal)}\n", $"{(policy.Get(Settings.VmTimeZone) is "host" ? TimeZoneInfo.Local.Id : policy.Get(Settings.VmTimeZone))}\n",
     ];
 
     public void Dispose()

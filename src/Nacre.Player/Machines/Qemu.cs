@@ -46,6 +46,9 @@ internal sealed record MachineOptions
     /// <summary>The folder of the machine's sockets.</summary>
     public required string Sockets { get; init; }
 
+    /// <summary>What it has of its host's devices.</summary>
+    public MachineFeatures Features { get; init; } = new();
+
     /// <summary>Bytes of the scratch disk; nothing is stored for what was never written.</summary>
     public const long ScratchSize = 32L << 30;
 
@@ -120,7 +123,10 @@ internal sealed class Qemu : IAsyncDisposable
 
     public static string AgentSocket(string sockets) => Path.Combine(sockets, "agent.sock");
 
-    public static string ScreenSocket(string sockets) => Path.Combine(sockets, "screen.sock");
+    public static string ClipboardSocket(string sockets) => Path.Combine(sockets, "clipboard.sock");
+
+    /// <summary>Where the screen is; viewers come to it through the <see cref="ScreenDoor"/>.</summary>
+    public static string ScreenSocket(string sockets) => Path.Combine(sockets, "vnc.sock");
 
     /// <summary>The processor that the guest sees. Emulated, a plain one is faster: with every feature the guest's libraries choose wide vector
     /// instructions, which emulation makes slow.</summary>
@@ -130,7 +136,7 @@ internal sealed class Qemu : IAsyncDisposable
     /// <exception cref="NacreException">ProgramMissing.</exception>
     public static Qemu Start(MachineOptions options)
     {
-        foreach (var socket in new[] { QmpSocket(options.Sockets), AgentSocket(options.Sockets), ScreenSocket(options.Sockets) })
+        foreach (var socket in new[] { QmpSocket(options.Sockets), AgentSocket(options.Sockets), ScreenSocket(options.Sockets), ClipboardSocket(options.Sockets) })
         {
             File.Delete(socket);
         }
@@ -222,6 +228,7 @@ internal sealed class Qemu : IAsyncDisposable
             "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
             "-object", "iothread,id=disks",
         ];
+        arguments.AddRange(options.Features.Arguments(ClipboardSocket(options.Sockets)));
         foreach (var (name, path) in options.Parameters)
         {
             arguments.AddRange(["-fw_cfg", $"name=opt/nacre/{name},file={Path(path)}"]);

@@ -34,6 +34,16 @@ internal sealed class MomentStore
         this.time = time;
     }
 
+    /// <summary>Makes sure that the administrator lets the user take moments by hand.</summary>
+    /// <exception cref="NacreException">Forbidden.</exception>
+    public static void RequireUserMayTake(Policy policy)
+    {
+        if (!policy.Get(Settings.VmLocalSnapshots))
+        {
+            throw new NacreException(ErrorCatalogue.Forbidden, $"your company does not let you take snapshots by hand ('{Settings.VmLocalSnapshots}' is off); those on schedule are taken all the same");
+        }
+    }
+
     /// <summary>Called with a step's name after each durable step; the kill tests stop there.</summary>
     internal Action<string>? StepTaken { get; init; }
 

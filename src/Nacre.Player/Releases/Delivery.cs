@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Player.Leases;
 using Nacre.Policies;
@@ -29,10 +30,10 @@ internal sealed class Delivery : ISegmentOrigin
 
     /// <summary>The places that a lease names, and the server.</summary>
     /// <param name="lease">The lease.</param>
-    /// <param name="server">The server's address.</param>
+    /// <param name="client">The server.</param>
     /// <param name="folder">A folder that is asked before all; null: none.</param>
     /// <param name="time">The clock.</param>
-    public static Delivery Of(OpenedLease lease, Uri server, string? folder, TimeProvider time)
+    public static Delivery Of(OpenedLease lease, NacreClient client, string? folder, TimeProvider time)
     {
         var throttle = new Throttle(lease.Policy.Get(Settings.UpdateBandwidthKbps) * 125, time);
         var origins = new List<ISegmentOrigin>();
@@ -45,11 +46,11 @@ internal sealed class Delivery : ISegmentOrigin
         {
             if (StoreOrigins.TryReadUrl(url, out var address))
             {
-                origins.Add(HttpOrigin.Named(address, server, throttle, time, HttpOrigin.Patience));
+                origins.Add(HttpOrigin.Named(address, client.Server, throttle, time, HttpOrigin.Patience));
             }
         }
 
-        origins.Add(HttpOrigin.Server(server, throttle, time, HttpOrigin.Patience));
+        origins.Add(HttpOrigin.Server(client.Server, client.Trust, throttle, time, HttpOrigin.Patience));
         return new Delivery(origins, time);
     }
 

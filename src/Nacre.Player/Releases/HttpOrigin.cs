@@ -1,6 +1,8 @@
+using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Http.Headers;
 using System.Net.Sockets;
+using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Volumes;
 using Nacre.Volumes.Releases;
@@ -20,18 +22,10 @@ internal sealed class HttpOrigin : ISegmentOrigin
     private static readonly TimeSpan LongestRetryAfter = TimeSpan.FromMinutes(1);
     private static readonly HttpRequestOptionsKey<AddressRule> Rule = new("nacre.addresses");
 
-    private static readonly HttpClient Http = new(new SocketsHttpHandler
-    {
-        AllowAutoRedirect = false,
-        UseCookies = false,
-        ConnectTimeout = TimeSpan.FromSeconds(10),
-        PooledConnectionLifetime = TimeSpan.FromMinutes(5),
-        MaxResponseDrainSize = 0,
-        ConnectCallback = ConnectAsync,
-    })
-    {
-        Timeout = Timeout.InfiniteTimeSpan,
-    };
+    private static readonly HttpClient Http = MakeClient(ServerTrust.System);
+
+    /// <summary>Of the servers that are believed by authorities of their own, one for each set of them.</summary>
+    private static readonly ConcurrentDictionary<string, HttpClient> ServerClients = new(StringComparer.Ordinal);
 
     private const int Piece = 64 * 1024, MostRedirects = 3;
 
@@ -42,8 +36,11 @@ internal sealed class HttpOrigin : ISegmentOrigin
     private readonly TimeProvider time;
     private readonly TimeSpan patience;
 
-    private HttpOrigin(Uri address, Func<string, string> pathOf, AddressRule rule, Throttle throttle, TimeProvider time, TimeSpan patience)
+    private readonly HttpClient http;
+
+    private HttpOrigin(Uri address, Func<string, string> pathOf, AddressRule rule, Throttle throttle, TimeProvider time, TimeSpan patience, HttpClient? http = null)
     {
+        this.http = http ?? Http;
         this.address = address;
         this.pathOf = pathOf;
         this.rule = rule;
@@ -56,8 +53,8 @@ internal sealed class HttpOrigin : ISegmentOrigin
     public TimeSpan AskedToWait { get; private set; }
 
     /// <summary>The nacre server.</summary>
-    public static HttpOrigin Server(Uri server, Throttle throttle, TimeProvider time, TimeSpan patience) =>
-        new(server, segment => $"v1/segments/{segment}", AddressRule.Any, throttle, time, patience);
+    public static HttpOrigin Server(Uri server, ServerTrust trust, Throttle throttle, TimeProvider time, TimeSpan patience) =>
+        new(server, segment => $"v1/segments/{segment}", AddressRule.Any, throttle, time, patience, trust.Authorities is { } authorities ? ServerClients.GetOrAdd(authorities, _ => MakeClient(trust)) : Http);
 
     /// <summary>An origin that a lease names.</summary>
     /// <param name="address">Its base URL.</param>
@@ -124,7 +121,7 @@ internal sealed class HttpOrigin : ISegmentOrigin
 
             // A named origin may be in a private network. Nobody else can send a device there.
             request.Options.Set(Rule, url.Host == address.Host && url.Port == address.Port ? rule : rule == AddressRule.Host ? rule : AddressRule.Internet);
-            var response = await Http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, cancellationToken).ConfigureAwait(false);
+            var response = await (url.Host == address.Host && url.Port == address.Port ? http : Http).SendAsync(request, HttpCompletionOption.ResponseHeadersRead, cancellationToken).ConfigureAwait(false);
             if (response.StatusCode is HttpStatusCode.OK or HttpStatusCode.PartialContent)
             {
                 return response;
@@ -148,6 +145,20 @@ internal sealed class HttpOrigin : ISegmentOrigin
             }
         }
     }
+
+    private static HttpClient MakeClient(ServerTrust trust) => new(new SocketsHttpHandler
+    {
+        AllowAutoRedirect = false,
+        UseCookies = false,
+        ConnectTimeout = TimeSpan.FromSeconds(10),
+        PooledConnectionLifetime = TimeSpan.FromMinutes(5),
+        MaxResponseDrainSize = 0,
+        ConnectCallback = ConnectAsync,
+        SslOptions = trust.Options(null, TimeProvider.System),
+    })
+    {
+        Timeout = Timeout.InfiniteTimeSpan,
+    };
 
     /// <summary>How many bytes come before those that were asked for: a server that knows no ranges sends all of the segment.</summary>
     private long Begin(HttpResponseMessage response, SegmentRange range)

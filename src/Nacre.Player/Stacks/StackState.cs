@@ -12,9 +12,6 @@ internal sealed record SetAsideStack(CorporateStack Stack, string Reason, DateTi
 /// <summary>Which corporate layers of a LivePC start, which are on trial, and which were set aside. Every change is a new state; it is kept whole or not at all.</summary>
 internal sealed record StackState
 {
-    /// <summary>A stack on trial is set aside after so many unhealthy starts.</summary>
-    public const int Attempts = 2;
-
     private const int MostSetAside = 16, MostReports = 16;
 
     /// <summary>The stack whose start was healthy last; null before the first.</summary>

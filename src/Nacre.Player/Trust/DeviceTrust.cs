@@ -86,6 +86,21 @@ internal sealed class DeviceTrust
     /// <summary>Whether the organisation vouches for a release: its manifest is, byte for byte, a target of the newest trusted metadata.</summary>
     public bool Vouches(ReleaseName release, string manifest) => files?.Vouches(release, manifest) == true;
 
+    /// <summary>The organisation's recovery key; null where what the server gives as one is not vouched for.</summary>
+    public TrustKey? RecoveryKey(string? untrustedPem) => untrustedPem is not null && files?.IsRecoveryKey(untrustedPem) == true ? TrustKey.Parse(untrustedPem) : null;
+
+    /// <summary>Requires that enough of the root's targets keys signed a script that checks hosts, and that it has not ended.</summary>
+    /// <exception cref="NacreException">TrustNotAuthentic, TrustExpired, TrustMissing.</exception>
+    public void Verify(HostScript untrusted)
+    {
+        var root = RootMetadata.Parse((files ?? throw new NacreException(ErrorCatalogue.TrustMissing, "this device has no trust root")).Root);
+        root.Targets.Verify(untrusted);
+        if (untrusted.Expires <= time.GetUtcNow())
+        {
+            throw new NacreException(ErrorCatalogue.TrustExpired, string.Create(CultureInfo.InvariantCulture, $"the host script '{untrusted.Name}' ended on {untrusted.Expires:yyyy-MM-dd}"));
+        }
+    }
+
     /// <summary>A report to the server: the same one for a day, however often the reason is met.</summary>
     public SendReport? Report(IReadOnlyList<ReleaseName> stack)
     {

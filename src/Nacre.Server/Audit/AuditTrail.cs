@@ -39,23 +39,26 @@ internal sealed class AuditTrail(NacreDatabase database, Caller caller, TimeProv
 {
     public const int LargestPage = 1000;
 
+    /// <summary>The newest line, which nobody else follows before the transaction ends.</summary>
+    private (Guid Transaction, AuditRow Row)? newest;
+
     public Task AppendAsync(string actor, string action, string subject, string detail, CancellationToken cancellationToken) =>
         AppendAsync(actor, action, subject, detail, AuditResult.Done, cancellationToken);
 
     public async Task AppendAsync(string actor, string action, string subject, string detail, AuditResult result, CancellationToken cancellationToken)
     {
-        if (database.Database.CurrentTransaction is null)
+        if (database.Database.CurrentTransaction is not { TransactionId: var transaction })
         {
             throw new InvalidOperationException("a deed and its audit line are one transaction");
         }
 
-        var last = await database.Audit.AsNoTracking().OrderByDescending(row => row.Sequence).FirstOrDefaultAsync(cancellationToken);
+        var last = newest?.Transaction == transaction ? newest?.Row : await database.Audit.AsNoTracking().OrderByDescending(row => row.Sequence).FirstOrDefaultAsync(cancellationToken);
         var row = new AuditRow
         {
             Sequence = (last?.Sequence ?? 0) + 1,
             Format = AuditChain.NewestFormat,
             At = time.Now(),
-            Actor = actor == Roles.Administrator && !caller.IsFirst ? $"{actor}:{caller.Name}" : actor,
+            Actor = actor == Roles.Administrator && !caller.IsFirst ? caller.Person ?? actor : actor,
             Source = caller.Source,
             Action = action,
             Subject = subject,
@@ -66,6 +69,7 @@ internal sealed class AuditTrail(NacreDatabase database, Caller caller, TimeProv
         row.Hash = AuditChain.HashOf(row.ToContract(), last?.Hash ?? new byte[32])!;
         database.Audit.Add(row);
         await database.SaveChangesAsync(cancellationToken);
+        newest = (transaction, row);
     }
 
     /// <summary>A page. Each line is compared with the hash of the one before it, so a page costs what it shows, however long the log is.</summary>
@@ -116,7 +120,7 @@ internal sealed class AuditTrail(NacreDatabase database, Caller caller, TimeProv
 
 internal static class AuditEndpoints
 {
-    public static void Map(Groups groups) => groups.Administrator
+    public static void Map(Groups groups) => groups.Of(Roles.Administrator, Roles.Auditor)
         .MapGet("/audit", async ([AsParameters] AuditQuery query, AuditTrail trail, CancellationToken cancellationToken) =>
             (await trail.ReadAsync(query, cancellationToken)).ToHttp(TypedResults.Ok))
         .WithName("GetAudit").WithSummary("Who did what, oldest first, and whether each line follows from the one before it.")

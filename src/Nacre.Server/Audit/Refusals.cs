@@ -121,7 +121,7 @@ internal sealed class Refusals(IServiceScopeFactory scopes, TimeProvider time, I
     private static bool IsNumber(string untrusted) => untrusted is { Length: > 0 and <= 32 } && untrusted.All(char.IsAsciiHexDigitLower);
 
     /// <summary>An address; of the sixth version the network that a provider gives one customer.</summary>
-    private static string SourceOf(string? address)
+    public static string SourceOf(string? address)
     {
         if (!IPAddress.TryParse(address, out var parsed) || parsed.AddressFamily != AddressFamily.InterNetworkV6)
         {

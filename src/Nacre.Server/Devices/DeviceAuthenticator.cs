@@ -5,7 +5,7 @@ using Nacre.Contracts;
 namespace Nacre.Server;
 
 /// <summary>Checks a device's signed token against this very request.</summary>
-internal sealed class DeviceAuthenticator(NacreDatabase database, Caller caller, TimeProvider time)
+internal sealed class DeviceAuthenticator(NacreDatabase database, Caller caller, DeviceCertificates certificates, TimeProvider time)
 {
     /// <summary>Devices send small bodies; a larger one is not read into memory for the digest.</summary>
     private const int LargestBody = 64 * 1024;
@@ -29,9 +29,19 @@ internal sealed class DeviceAuthenticator(NacreDatabase database, Caller caller,
         }
 
         caller.SignedBy = device.Id;
-        if (device.RevokedAt is not null)
+        if (device.RevokedAt is not null && request.HttpContext.GetEndpoint()?.Metadata.GetMetadata<LetsRevokedIn>() is null)
         {
             return DeviceErrors.Revoked;
+        }
+
+        if (certificates.Check(request.HttpContext, device) is { } refused)
+        {
+            return refused;
+        }
+
+        if (device.IsWaiting)
+        {
+            return DeviceErrors.Waiting;
         }
 
         if (token.Aud != DeviceToken.Audience || token.Iat is < 0 or > LatestTime || token.Exp <= token.Iat || token.Exp - token.Iat > DeviceToken.LongestLife)
@@ -89,6 +99,14 @@ internal static class DeviceErrors
     public static Failure NoRoot { get; } = new(ErrorCatalogue.TrustMissing, "the organisation has no trust root yet, so a device could not tell its releases from others");
 
     public static Failure Revoked { get; } = new(ErrorCatalogue.DeviceRevoked, "this device was revoked");
+
+    public static Failure Waiting { get; } = new(ErrorCatalogue.DeviceWaiting, "this device waits for approval by an administrator");
+
+    public static Failure NotWaiting { get; } = new(ErrorCatalogue.DeviceNotWaiting, "this device does not wait for approval");
+
+    public static Failure NoTls { get; } = new(ErrorCatalogue.RequestInvalid, "this server gives no certificates: its TLS ends at a proxy");
+
+    public static Failure Certificate(string detail) => new(ErrorCatalogue.CertificateRefused, detail);
 
     public static Failure CodeWrong { get; } = new(ErrorCatalogue.EnrolmentCodeWrong, "this enrolment code is not one that the server knows");
 

@@ -29,7 +29,7 @@ internal sealed class EnrolmentCodeRow
 }
 
 internal sealed class Enrolment(
-    NacreDatabase database, AuditTrail audit, SecretBox secrets, LeaseSigner leaseSigner, Policies policies, ServerOptions options, TimeProvider time)
+    NacreDatabase database, AuditTrail audit, SecretBox secrets, LeaseSigner leaseSigner, ServerCertificates servers, DeviceCertificates certificates, Policies policies, ServerOptions options, TimeProvider time)
 {
     private const int WrongProofsThatBurn = 10;
     private const long DefaultLife = 24 * 3600, LongestLife = 30 * 24 * 3600;
@@ -111,7 +111,7 @@ internal sealed class Enrolment(
 
         var code = EnrolmentCode.FromParts(row.Id, Encoding.ASCII.GetString(secrets.Reveal(row.Secret, "enrolment-code", row.Id)));
         var key = untrusted.PublicKey;
-        if (!code.Verify(untrusted.Proof, "request", untrusted.CodeId, untrusted.DeviceName, key.X, key.Y))
+        if (!code.Verify(untrusted.Proof, "request", untrusted.Parts))
         {
             await CountWrongProofAsync(row, cancellationToken);
             await transaction.CommitAsync(cancellationToken);
@@ -123,13 +123,14 @@ internal sealed class Enrolment(
             return DeviceErrors.KeyEnrolled;
         }
 
-        var most = (await policies.ResolveAsync(row.User, null, null, cancellationToken)).Get(Settings.MaxDevicesPerUser);
+        var policy = await policies.ResolveAsync(row.User, null, null, cancellationToken);
+        var most = policy.Get(Settings.MaxDevicesPerUser);
         if (await database.Devices.CountAsync(device => device.User == row.User && device.RevokedAt == null, cancellationToken) >= most)
         {
             return DeviceErrors.TooMany(row.User, most);
         }
 
-        var answer = await AcceptAsync(row, code, untrusted, cancellationToken);
+        var answer = await AcceptAsync(row, code, untrusted, policy.Get(Settings.EnrolmentApproval) == EnrolmentApproval.Manual, cancellationToken);
         if (answer.Failure is null)
         {
             await transaction.CommitAsync(cancellationToken);
@@ -146,7 +147,7 @@ internal sealed class Enrolment(
             .ExecuteUpdateAsync(update => update.SetProperty(row => row.Secret, (byte[]?)null), cancellationToken);
     }
 
-    private async Task<Result<EnrolledDevice>> AcceptAsync(EnrolmentCodeRow row, EnrolmentCode code, EnrolDevice request, CancellationToken cancellationToken)
+    private async Task<Result<EnrolledDevice>> AcceptAsync(EnrolmentCodeRow row, EnrolmentCode code, EnrolDevice request, bool waits, CancellationToken cancellationToken)
     {
         var now = time.Now();
         var device = new DeviceRow
@@ -157,6 +158,7 @@ internal sealed class Enrolment(
             KeyX = request.PublicKey.X,
             KeyY = request.PublicKey.Y,
             EnrolledAt = now,
+            IsWaiting = waits,
         };
         var root = await TrustFiles.FindRootAsync(database, cancellationToken);
         if (root is null)
@@ -165,14 +167,15 @@ internal sealed class Enrolment(
         }
 
         var leaseKey = leaseSigner.PublicKey;
-        var proof = code.Prove("answer", device.Id, device.User, options.OrganisationName, root, leaseKey.X, leaseKey.Y, request.Proof);
-        var answer = new EnrolledDevice(device.Id, device.User, options.OrganisationName, root, leaseKey, proof);
+        var certificate = request.TlsKey is null ? null : certificates.Issue(device, request.TlsKey, null);
+        var answer = new EnrolledDevice(device.Id, device.User, options.OrganisationName, root, leaseKey, "", servers.Authorities, certificate, waits);
+        answer = answer with { Proof = code.Prove("answer", answer.PartsFor(request.Proof)) };
         database.Devices.Add(device);
         row.Secret = null;
         row.UsedAt = now;
         row.Request = Digest(request);
         row.Answer = JsonSerializer.Serialize(answer, ContractJson.Options);
-        await audit.AppendAsync("code:" + row.Id, "device.enrol", device.Id, $"{device.Name} of {device.User}", cancellationToken);
+        await audit.AppendAsync("code:" + row.Id, "device.enrol", device.Id, $"{device.Name} of {device.User}{(waits ? ", waits for approval" : "")}{(certificate is null ? "" : $", certificate {device.CertificateSerial}")}", cancellationToken);
         return answer;
     }
 
@@ -196,6 +199,7 @@ internal sealed class Enrolment(
             { Proof: not { Length: > 0 and <= 100 } } => "'proof' is missing or too long",
             _ when !Text.IsLabel(untrusted.DeviceName, 64) => "'deviceName' must have 1 to 64 printable characters",
             _ when !PublicKeys.TryRead(untrusted.PublicKey, out _) => "'publicKey' is not a P-256 key",
+            _ when untrusted.TlsKey is not null && !PublicKeys.TryRead(untrusted.TlsKey, out _) => "'tlsKey' is not a P-256 key",
             _ => "",
         };
         return reason.Length == 0;

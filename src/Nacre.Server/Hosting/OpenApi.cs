@@ -29,7 +29,7 @@ internal static class OpenApi
             {
                 Type = SecuritySchemeType.Http,
                 Scheme = "bearer",
-                Description = "The token that the server wrote to admin-token in its data directory at its first start.",
+                Description = "A person's: the token of a session (SignIn), of a named administrator, or the one that the server wrote to admin-token in its data directory at its first start. docs/roles.md has who may do what.",
             },
             [Roles.Device] = new OpenApiSecurityScheme
             {
@@ -38,6 +38,7 @@ internal static class OpenApi
                 BearerFormat = "JWS ES256 by the device's key",
                 Description = "Header: typ nacre-device+jwt, kid the device's id. Claims: aud 'nacre', iat, exp (at most 300 s later), htm the method, htu the path with query, bsha256 the base64url SHA-256 of the body.",
             },
+            [Roles.Replica] = new OpenApiSecurityScheme { Type = SecuritySchemeType.Http, Scheme = "bearer", Description = "The token of the organisation's replicas." },
         };
         return Task.CompletedTask;
     }
@@ -45,7 +46,7 @@ internal static class OpenApi
     private static Task DescribeAsync(OpenApiOperation operation, OpenApiOperationTransformerContext context, CancellationToken cancellationToken)
     {
         var metadata = context.Description.ActionDescriptor.EndpointMetadata;
-        foreach (var scheme in metadata.OfType<IAuthorizeData>().Select(rule => rule.Policy).OfType<string>())
+        foreach (var scheme in metadata.OfType<IAuthorizeData>().Select(rule => rule.Roles is Roles.Device or Roles.Replica ? rule.Roles : Roles.Administrator))
         {
             operation.Security ??= [];
             operation.Security.Add(new OpenApiSecurityRequirement { [new OpenApiSecuritySchemeReference(scheme, context.Document)] = [] });

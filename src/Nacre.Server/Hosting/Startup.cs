@@ -21,6 +21,20 @@ internal sealed class Startup(IServiceProvider services, ServerOptions options, 
 
         // The first use of the key ring, under the writers' lock: of several servers at their first start one makes the key, and the others read it.
         await services.GetRequiredService<LeaseSigner>().EnsureAsync(database, cancellationToken);
+        var authority = services.GetRequiredService<Authority>();
+        await authority.EnsureAsync(database, cancellationToken);
+        var certificates = services.GetRequiredService<ServerCertificates>();
+        certificates.Prepare();
+        if (options.IsTls && certificates.Authorities is { } authorities)
+        {
+            await File.WriteAllTextAsync(directory.Authorities, authorities, cancellationToken); // for the administrators' command line
+        }
+
+        if (options.IsOpen)
+        {
+            logger.ListensInTheClear(options.Listen);
+        }
+
         await scope.ServiceProvider.GetRequiredService<Enrolment>().ForgetExpiredAsync(cancellationToken);
         logger.Ready(directory.Path, options.Postgres?.ToString() ?? directory.Database);
         if (File.Exists(directory.AdministratorToken))

@@ -7,7 +7,7 @@ using Nacre.Contracts;
 
 namespace Nacre.Server;
 
-/// <summary>Reads <c>Authorization: Bearer</c>: a text with dots is a device's signed token, any other an administrator's or the replicas'.</summary>
+/// <summary>Reads <c>Authorization: Bearer</c>: a text with dots is a device's signed token, any other a person's or the replicas'.</summary>
 internal sealed class NacreAuthenticationHandler(
     IOptionsMonitor<AuthenticationSchemeOptions> options,
     ILoggerFactory logger,
@@ -15,6 +15,7 @@ internal sealed class NacreAuthenticationHandler(
     AdministratorToken administrator,
     ReplicaToken replica,
     NacreDatabase database,
+    Sessions sessions,
     DeviceAuthenticator devices) : AuthenticationHandler<AuthenticationSchemeOptions>(options, logger, encoder)
 {
     public const string SchemeName = "nacre";
@@ -38,15 +39,27 @@ internal sealed class NacreAuthenticationHandler(
         if (untrustedToken.Contains('.', StringComparison.Ordinal))
         {
             var device = await devices.AuthenticateAsync(Request, untrustedToken, Context.RequestAborted);
-            return device.Failure is { } reason ? Fail(reason) : Succeed(device.Value.Id, Roles.Device);
+            return device.Failure is { } reason ? Fail(reason) : Succeed(device.Value.Id, null, Roles.Device);
         }
 
-        var name = administrator.Matches(untrustedToken) ? Roles.Administrator : await Administrators.FindAsync(database, untrustedToken, Context.RequestAborted);
-        return name is not null
-            ? Succeed(name, Roles.Administrator)
-            : await replica.MatchesAsync(untrustedToken, Context.RequestAborted)
-            ? Succeed(Roles.Replica, Roles.Replica)
-            : Fail(new Failure(ErrorCatalogue.Unauthenticated, "the token is not an administrator's"));
+        if (administrator.Matches(untrustedToken))
+        {
+            return Succeed(Roles.Administrator, null, Roles.First, Roles.Administrator);
+        }
+
+        if (await Administrators.FindAsync(database, untrustedToken, Context.RequestAborted) is { } named)
+        {
+            return Succeed(named.Name, null, [.. named.RoleList]);
+        }
+
+        if (await sessions.FindAsync(untrustedToken, Context.RequestAborted) is { } found)
+        {
+            return found.Failure is { } ended ? Fail(ended) : Succeed(found.Value.Session.Person, found.Value.Session.Id, [.. found.Value.Roles]);
+        }
+
+        return await replica.MatchesAsync(untrustedToken, Context.RequestAborted)
+            ? Succeed(Roles.Replica, null, Roles.Replica)
+            : Fail(new Failure(ErrorCatalogue.Unauthenticated, "the token is not one that the server knows"));
     }
 
     protected override Task HandleChallengeAsync(AuthenticationProperties properties)
@@ -60,11 +73,12 @@ internal sealed class NacreAuthenticationHandler(
     }
 
     protected override Task HandleForbiddenAsync(AuthenticationProperties properties) =>
-        Problems.WriteAsync(Context, new Failure(ErrorCatalogue.Forbidden, "this credential is valid but does not permit that"));
+        Problems.WriteAsync(Context, Groups.RolesOf(Context.GetEndpoint()!) is [Roles.First] ? Administrators.OnlyTheFirst : new Failure(ErrorCatalogue.Forbidden, "this credential is valid but does not permit that"));
 
-    private static AuthenticateResult Succeed(string name, string role)
+    private static AuthenticateResult Succeed(string name, string? session, params string[] roles)
     {
-        var identity = new ClaimsIdentity([new(ClaimTypes.NameIdentifier, name), new(ClaimTypes.Role, role)], SchemeName);
+        var claims = roles.Select(role => new Claim(ClaimTypes.Role, role)).Prepend(new(ClaimTypes.NameIdentifier, name));
+        var identity = new ClaimsIdentity(session is null ? claims : claims.Append(new(ClaimTypes.Sid, session)), SchemeName);
         return AuthenticateResult.Success(new AuthenticationTicket(new ClaimsPrincipal(identity), SchemeName));
     }
 

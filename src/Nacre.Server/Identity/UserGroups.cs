@@ -113,7 +113,7 @@ internal sealed class UserGroups(NacreDatabase database, AuditTrail audit)
         await using (var transaction = await database.BeginWriteAsync(cancellationToken))
         {
             var groups = await database.Groups.ToListAsync(cancellationToken);
-            if (untrusted.Groups.Count != groups.Count || !untrusted.Groups.Order(StringComparer.Ordinal).SequenceEqual(groups.Select(row => row.Name).Order(StringComparer.Ordinal)))
+            if (untrusted.Groups?.Count != groups.Count || !untrusted.Groups.Order(StringComparer.Ordinal).SequenceEqual(groups.Select(row => row.Name).Order(StringComparer.Ordinal)))
             {
                 return new Failure(ErrorCatalogue.RequestInvalid, "'groups' must name every group once");
             }
@@ -142,7 +142,7 @@ internal static class GroupEndpoints
                 (await userGroups.CreateAsync(body, cancellationToken)).ToHttp(created => TypedResults.Created((string?)null, created)))
             .WithName("CreateGroup").WithSummary("Creates a group of users, after the others.")
             .Produces<Group>(StatusCodes.Status201Created).Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NameInvalid, ErrorCatalogue.AlreadyExists);
-        group.MapGet("/groups", (UserGroups userGroups, CancellationToken cancellationToken) => userGroups.ListAsync(cancellationToken))
+        groups.Of(Roles.Administrator, Roles.HelpDesk, Roles.Auditor).MapGet("/groups", (UserGroups userGroups, CancellationToken cancellationToken) => userGroups.ListAsync(cancellationToken))
             .WithName("ListGroups").WithSummary("All groups in their order, and who is in them.");
         group.MapPut("/groups", async (OrderGroups body, UserGroups userGroups, CancellationToken cancellationToken) =>
                 (await userGroups.OrderAsync(body, cancellationToken)).ToHttp(TypedResults.Ok))

@@ -60,11 +60,11 @@ internal static class IdentityEndpoints
 {
     public static void Map(Groups groups)
     {
-        groups.Administrator.MapPost("/users", async (CreateUser body, Users users, CancellationToken cancellationToken) =>
+        groups.Of(Roles.Administrator, Roles.HelpDesk).MapPost("/users", async (CreateUser body, Users users, CancellationToken cancellationToken) =>
                 (await users.CreateAsync(body, cancellationToken)).ToHttp(user => TypedResults.Created((string?)null, user)))
             .WithName("CreateUser").WithSummary("Creates a user.")
             .Produces<User>(StatusCodes.Status201Created).Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NameInvalid, ErrorCatalogue.AlreadyExists);
-        groups.Administrator.MapGet("/users", (Users users, CancellationToken cancellationToken) => users.ListAsync(cancellationToken))
+        groups.Of(Roles.Administrator, Roles.Approver, Roles.HelpDesk, Roles.Auditor).MapGet("/users", (Users users, CancellationToken cancellationToken) => users.ListAsync(cancellationToken))
             .WithName("ListUsers").WithSummary("All users.");
     }
 }

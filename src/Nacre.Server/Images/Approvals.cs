@@ -206,11 +206,6 @@ internal sealed class Approvals(NacreDatabase database, AuditTrail audit, Caller
 
     public async Task<Result<ReleasePolicy>> PutPolicyAsync(ReleasePolicy untrusted, CancellationToken cancellationToken)
     {
-        if (!caller.IsFirst)
-        {
-            return Administrators.OnlyTheFirst;
-        }
-
         if (untrusted.RequiredChecks is not { } checks || untrusted.Approvals is < 0 or > MostApprovals
             || checks.Except(ReleaseChecks.All, StringComparer.Ordinal).Any() || checks.Distinct(StringComparer.Ordinal).Count() != checks.Count)
         {
@@ -247,9 +242,9 @@ internal sealed class Approvals(NacreDatabase database, AuditTrail audit, Caller
         lacks.AddRange(policy.RequiredChecks.Where(name => results.All(result => result.Check != name || result.Outcome == CheckOutcome.NotDone)).Select(name => $"the check '{name}' is required and was not made"));
         var decisions = await DecisionsAsync(release, cancellationToken);
         lacks.AddRange(decisions.Where(decision => !decision.Approved).Select(decision => $"'{decision.Administrator}' rejected it: {decision.Reason}"));
-        var administrators = await database.Administrators.AsNoTracking().Select(administrator => administrator.Name).ToListAsync(cancellationToken);
+        var approvers = await Sessions.NamesWithAsync(database, [Roles.Administrator, Roles.Approver], cancellationToken);
         var approvals = decisions.Count(decision => decision.Approved && Counts(decision, row) && decision.Administrator != release.PublishedBy
-            && (decision.Administrator == Roles.Administrator || administrators.Contains(decision.Administrator)));
+            && (decision.Administrator == Roles.Administrator || approvers.Contains(decision.Administrator)));
         if (approvals < policy.Approvals)
         {
             lacks.Add(string.Create(CultureInfo.InvariantCulture, $"it has {approvals} of {policy.Approvals} approvals by administrators other than '{release.PublishedBy}'"));
@@ -325,26 +320,25 @@ internal static class ApprovalEndpoints
 
     public static void Map(Groups groups)
     {
-        var group = groups.Administrator;
-        group.MapPut("/images/{image}/releases/{version:int}/report", async (string image, int version, PutReport body, Approvals approvals, CancellationToken cancellationToken) =>
+        groups.Of(Roles.Administrator, Roles.Author).MapPut("/images/{image}/releases/{version:int}/report", async (string image, int version, PutReport body, Approvals approvals, CancellationToken cancellationToken) =>
                 (await approvals.PutReportAsync(image, version, body, cancellationToken)).ToHttp(_ => TypedResults.NoContent()))
             .WithName("PutReport").WithSummary("Keeps the signed report of a release's checks.").WithMetadata(new BodyLimit(LargestReport))
             .Produces(StatusCodes.Status204NoContent).Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.ReleaseNotAuthentic, ErrorCatalogue.NotFound);
-        group.MapGet("/images/{image}/releases/{version:int}/standing", async (string image, int version, Approvals approvals, CancellationToken cancellationToken) =>
+        groups.Of(Roles.Administrator, Roles.Author, Roles.Approver, Roles.Auditor).MapGet("/images/{image}/releases/{version:int}/standing", async (string image, int version, Approvals approvals, CancellationToken cancellationToken) =>
                 (await approvals.GetAsync(image, version, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("GetStanding").WithSummary("A release's report and decisions, and what it lacks.")
             .Produces<ReleaseStanding>().Fails(ErrorCatalogue.NotFound);
-        group.MapGet("/images/{image}/releases/{version:int}/sbom/{format}", async (string image, int version, string format, Approvals approvals, CancellationToken cancellationToken) =>
+        groups.Of(Roles.Administrator, Roles.Author, Roles.Approver, Roles.Auditor).MapGet("/images/{image}/releases/{version:int}/sbom/{format}", async (string image, int version, string format, Approvals approvals, CancellationToken cancellationToken) =>
                 (await approvals.GetListAsync(image, version, format, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("GetSoftwareList").WithSummary("What is installed in a release, as spdx or cyclonedx.")
             .Produces<SoftwareList>().Fails(ErrorCatalogue.NotFound);
-        group.MapPut("/images/{image}/releases/{version:int}/decision", async (string image, int version, DecideRelease body, Approvals approvals, CancellationToken cancellationToken) =>
+        groups.Of(Roles.Administrator, Roles.Approver).MapPut("/images/{image}/releases/{version:int}/decision", async (string image, int version, DecideRelease body, Approvals approvals, CancellationToken cancellationToken) =>
                 (await approvals.DecideAsync(image, version, body, cancellationToken)).ToHttp(_ => TypedResults.NoContent()))
             .WithName("DecideRelease").WithSummary("Approves or rejects a release.")
             .Produces(StatusCodes.Status204NoContent).Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound);
-        group.MapGet("/release-policy", (Approvals approvals, CancellationToken cancellationToken) => approvals.GetPolicyAsync(cancellationToken))
+        groups.Of(Roles.Administrator, Roles.Author, Roles.Approver, Roles.Auditor).MapGet("/release-policy", (Approvals approvals, CancellationToken cancellationToken) => approvals.GetPolicyAsync(cancellationToken))
             .WithName("GetReleasePolicy").WithSummary("What a release must have before a channel can point at it.");
-        group.MapPut("/release-policy", async (ReleasePolicy body, Approvals approvals, CancellationToken cancellationToken) =>
+        groups.Of(Roles.First).MapPut("/release-policy", async (ReleasePolicy body, Approvals approvals, CancellationToken cancellationToken) =>
                 (await approvals.PutPolicyAsync(body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("PutReleasePolicy").WithSummary("Sets what a release must have before a channel can point at it.")
             .Produces<ReleasePolicy>().Fails(ErrorCatalogue.RequestInvalid);

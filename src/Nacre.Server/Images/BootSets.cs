@@ -325,11 +325,11 @@ internal static class BootSetEndpoints
                 (await sets.TakeAsync(caller.FindFirstValue(ClaimTypes.NameIdentifier)!, name, body, cancellationToken)).ToHttp(_ => TypedResults.NoContent()))
             .WithName("SendRecording").WithSummary("Which chunks a start of a release read on this device, in which order.")
             .Produces(StatusCodes.Status204NoContent).Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotEntitled, ErrorCatalogue.NotFound, ErrorCatalogue.NoSpace);
-        groups.Administrator.MapGet("/images/{image}/releases/{version:int}/boot-set", async (string image, int version, BootSets sets, CancellationToken cancellationToken) =>
+        groups.Of(Roles.Administrator, Roles.Author, Roles.Approver, Roles.Auditor).MapGet("/images/{image}/releases/{version:int}/boot-set", async (string image, int version, BootSets sets, CancellationToken cancellationToken) =>
                 (await sets.GetAsync(image, version, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("GetBootSet").WithSummary("The recordings of a release's starts, and its boot pack.")
             .Produces<BootSetState>().Fails(ErrorCatalogue.NotFound);
-        groups.Administrator.MapPost("/images/{image}/releases/{version:int}/boot-set", async (string image, int version, TrustRecording body, BootSets sets, CancellationToken cancellationToken) =>
+        groups.Of(Roles.Administrator, Roles.Author).MapPost("/images/{image}/releases/{version:int}/boot-set", async (string image, int version, TrustRecording body, BootSets sets, CancellationToken cancellationToken) =>
                 (await sets.TrustAsync(image, version, body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("TrustRecording").WithSummary("Lets one device's recording count alone, and makes the boot pack of it.")
             .Produces<BootSetState>().Fails(ErrorCatalogue.NotFound, ErrorCatalogue.RequestInvalid, ErrorCatalogue.NoSpace);

@@ -296,11 +296,11 @@ internal static class SegmentEndpoints
 {
     public static void Map(Groups groups, ServerOptions options)
     {
-        groups.Administrator.MapPost("/segments/missing", async (FindMissingSegments body, Segments segments, CancellationToken cancellationToken) =>
+        groups.Of(Roles.Administrator, Roles.Author).MapPost("/segments/missing", async (FindMissingSegments body, Segments segments, CancellationToken cancellationToken) =>
                 (await segments.FindMissingAsync(body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("FindMissingSegments").WithSummary("Which of these segments the store lacks.")
             .Produces<MissingSegments>().Fails(ErrorCatalogue.RequestInvalid);
-        groups.Administrator.MapPut("/segments/{name}", async (string name, HttpRequest request, Segments segments, CancellationToken cancellationToken) =>
+        groups.Of(Roles.Administrator, Roles.Author).MapPut("/segments/{name}", async (string name, HttpRequest request, Segments segments, CancellationToken cancellationToken) =>
                 (await segments.PutAsync(name, request, cancellationToken))
                 .ToHttp(stored => TypedResults.StatusCode(stored.IsNew ? StatusCodes.Status201Created : StatusCodes.Status200OK)))
             .WithName("PutSegment").WithSummary("Stores a segment, whole or not at all; its SHA-256 is in the header Content-Digest (RFC 9530).")

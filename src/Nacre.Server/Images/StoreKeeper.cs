@@ -264,7 +264,7 @@ internal static class StoreEndpoints
     public static void Map(Groups groups)
     {
         var group = groups.Administrator;
-        group.MapGet("/origins", async (Origins origins, CancellationToken cancellationToken) => new StoreOrigins(await origins.ListAsync(cancellationToken) ?? []))
+        groups.Of(Roles.Administrator, Roles.Author, Roles.Auditor).MapGet("/origins", async (Origins origins, CancellationToken cancellationToken) => new StoreOrigins(await origins.ListAsync(cancellationToken) ?? []))
             .WithName("GetOrigins").WithSummary("Where devices may fetch segments besides this server.");
         group.MapPut("/origins", async (StoreOrigins body, Origins origins, CancellationToken cancellationToken) =>
                 (await origins.PutAsync(body, cancellationToken)).ToHttp(TypedResults.Ok))

@@ -42,6 +42,10 @@ internal sealed class LeaseSigner(SecretBox secrets) : IDisposable
 
     public string Sign(OrderClaims claims) => Sign(claims, OrderClaims.Type);
 
+    public string Sign(DeviceOrderClaims claims) => Sign(claims, DeviceOrderClaims.Type);
+
+    public string Sign(DeviceOrdersClaims claims) => Sign(claims, DeviceOrdersClaims.Type);
+
     public void Dispose() => key?.Dispose();
 
     private string Sign<T>(T claims, string type)

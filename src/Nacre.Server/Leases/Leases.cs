@@ -1,7 +1,6 @@
 using System.Security.Claims;
 using System.Security.Cryptography;
 using System.Text.Json;
-using Jose;
 using Microsoft.EntityFrameworkCore;
 using Nacre.Contracts;
 using Nacre.Policies;
@@ -53,6 +52,12 @@ internal static class LeaseErrors
 
     public static Failure ChannelEmpty(string image, string channel) => new(ErrorCatalogue.ChannelEmpty, $"channel '{channel}' of '{image}' has no release yet");
 
+    public static Failure Killed { get; } = new(ErrorCatalogue.LivePcKilled, "the LivePC was killed on this device");
+
+    public static Failure Expired(DateTimeOffset end) => new(ErrorCatalogue.LivePcExpired, string.Create(System.Globalization.CultureInfo.InvariantCulture, $"this LivePC ended for its user on {end:yyyy-MM-dd HH:mm} UTC"));
+
+    public static Failure NotYet(DateOnly first) => new(ErrorCatalogue.LivePcExpired, string.Create(System.Globalization.CultureInfo.InvariantCulture, $"this LivePC begins for its user on {first:yyyy-MM-dd} (UTC)"));
+
     public static Failure NonceInvalid { get; } = new(ErrorCatalogue.RequestInvalid, "'nonce' must have 1 to 64 printable characters");
 
     public static Failure NoInstalledVersion { get; } = new(ErrorCatalogue.NotFound, "there is no release of the installed version");
@@ -60,7 +65,7 @@ internal static class LeaseErrors
 
 internal sealed class Leases(
     NacreDatabase database, AuditTrail audit, Anchors anchors, Layers layers, Rollouts rollouts, Origins origins, SecretBox secrets, LeaseSigner signer, Policies policies,
-    BootSets bootSets, TimeProvider time)
+    BootSets bootSets, Recovery recovery, TimeProvider time)
 {
     private const int LongestNonce = 64, MostKept = 64;
 
@@ -100,6 +105,12 @@ internal sealed class Leases(
             return new Failure(ErrorCatalogue.RequestInvalid, $"'kept' must have at most {MostKept} releases");
         }
 
+        var has = untrusted.KnownManifests ?? [];
+        if (has.Count > TakeLease.MostKnown || has.Any(digest => digest is null))
+        {
+            return new Failure(ErrorCatalogue.RequestInvalid, $"'knownManifests' must have at most {TakeLease.MostKnown} digests");
+        }
+
         await using var transaction = await database.BeginWriteAsync(cancellationToken);
         var device = await database.Devices.AsNoTracking().SingleAsync(row => row.Id == deviceId, cancellationToken);
         if (device.RevokedAt is not null)
@@ -111,6 +122,11 @@ internal sealed class Leases(
         if (livePc is null)
         {
             return LeaseErrors.NotEntitled;
+        }
+
+        if (await DeviceOrders.IsKilledAsync(database, device.Id, livePc.Name, cancellationToken))
+        {
+            return LeaseErrors.Killed;
         }
 
         if (await rollouts.OfferAsync(livePc.Image, livePc.Channel, device.Id, cancellationToken) is not { } offered)
@@ -143,13 +159,51 @@ internal sealed class Leases(
 
         var policy = await policies.ResolveAsync(device.User, livePc.Name, device.Id, cancellationToken);
         var now = DateTimeOffset.FromUnixTimeSeconds(time.GetUtcNow().ToUnixTimeSeconds());
+        var expires = await ExpiresAsync(device.User, livePc.Name, policy, now, cancellationToken);
+        if (expires.Failure is { } over)
+        {
+            return over;
+        }
+
+        var ends = policy.Get(Settings.OfflineAllow) ? now.AddHours(policy.Get(Settings.LeaseHours)) : now.AddMinutes(2 * policy.Get(Settings.PolicyRefreshInterval));
+        ends = expires.Value.End is { } end && end < ends ? end : ends;
         var claims = new LeaseClaims(
-            device.Id, device.User, livePc.Name, livePc.Image, offered.Version, installed, now.ToUnixTimeSeconds(), now.AddHours(policy.Get(Settings.LeaseHours)).ToUnixTimeSeconds(),
-            untrusted.Nonce, known.Value, policy.Decided.ToJson(), stacked.Value.Layers, stacked.Value.Kept, await origins.ListAsync(cancellationToken));
-        var grant = await GrantAsync(device, claims, releases, cancellationToken);
+            device.Id, device.User, livePc.Name, livePc.Image, offered.Version, installed, now.ToUnixTimeSeconds(), ends.ToUnixTimeSeconds(),
+            untrusted.Nonce, known.Value, policy.Decided.ToJson(), stacked.Value.Layers, stacked.Value.Kept, await origins.ListAsync(cancellationToken), expires.Value.End?.ToUnixTimeSeconds());
+        var grant = await GrantAsync(device, claims, releases, has, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         return grant;
     }
+
+    /// <summary>When the LivePC itself ends for the user, as the policy says.</summary>
+    private async Task<Result<Lifetime>> ExpiresAsync(string user, string livePc, Policy policy, DateTimeOffset now, CancellationToken cancellationToken)
+    {
+        DateTimeOffset? end = null;
+        if (policy.Get(Settings.ExpirationMode) == ExpirationMode.DaysAfterFirstUse)
+        {
+            var first = await (
+                from lease in database.Leases
+                join device in database.Devices on lease.DeviceId equals device.Id
+                where lease.LivePc == livePc && device.User == user
+                select (DateTimeOffset?)lease.IssuedAt).MinAsync(cancellationToken);
+            end = (first ?? now).AddDays(policy.Get(Settings.ExpirationDays));
+        }
+        else if (policy.Get(Settings.ExpirationMode) == ExpirationMode.Date && policy.Get(Settings.ExpirationDate) is [.., var last] days)
+        {
+            end = Midnight(Settings.TryReadDay(last)!.Value.AddDays(1));
+            if (days.Count == 2 && Settings.TryReadDay(days[0])!.Value is var begin && now < Midnight(begin))
+            {
+                return LeaseErrors.NotYet(begin);
+            }
+        }
+
+        return end <= now ? LeaseErrors.Expired(end.Value) : new Lifetime(end);
+    }
+
+    private static DateTimeOffset Midnight(DateOnly day) => new(day.ToDateTime(TimeOnly.MinValue), TimeSpan.Zero);
+
+    /// <summary>Until when a LivePC may be used; null: always.</summary>
+    private readonly record struct Lifetime(DateTimeOffset? End);
 
     /// <summary>Adds the releases of the application layers, and those that the device may go back to: what the LivePC has no more is not given, nor what a
     /// channel was moved back behind.</summary>
@@ -216,7 +270,7 @@ internal sealed class Leases(
     private Task<LivePcRow?> FindAsync(string untrustedName, string user, CancellationToken cancellationToken) => database.LivePcs.AsNoTracking().SingleOrDefaultAsync(
         row => row.Name == untrustedName && database.Entitlements.Any(one => one.LivePc == row.Name && one.User == user), cancellationToken);
 
-    private async Task<LeaseGrant> GrantAsync(DeviceRow device, LeaseClaims claims, List<ReleaseRow> releases, CancellationToken cancellationToken)
+    private async Task<LeaseGrant> GrantAsync(DeviceRow device, LeaseClaims claims, List<ReleaseRow> releases, IReadOnlyList<string> untrustedHas, CancellationToken cancellationToken)
     {
         var expires = DateTimeOffset.FromUnixTimeSeconds(claims.Exp);
         var share = await ShareAsync(device.Id, claims.LivePc, cancellationToken);
@@ -235,8 +289,10 @@ internal sealed class Leases(
             ExpiresAt = expires,
         });
         await audit.AppendAsync("device:" + device.Id, "lease.grant", claims.LivePc, $"version {claims.Version}{string.Concat((claims.Layers ?? []).Select(layer => $" with {layer}"))} until {expires:u}", cancellationToken);
+        var manifests = releases.ToLookup(row => untrustedHas.Contains(LeaseGrant.DigestOf(row.Manifest)), row => row.Manifest);
         return new LeaseGrant(
-            signer.Sign(claims), releases.ConvertAll(row => row.Manifest), Encrypt(keys, device.PublicKey), await bootSets.FindAsync(releases, cancellationToken));
+            signer.Sign(claims), [.. manifests[false]], Jwe.Encrypt(JsonSerializer.SerializeToUtf8Bytes(keys, ContractJson.Options), device.PublicKey), await bootSets.FindAsync(releases, cancellationToken),
+            await recovery.FindKeyAsync(cancellationToken), manifests[true].Any() ? [.. manifests[true].Select(LeaseGrant.DigestOf)] : null);
     }
 
     private async Task<byte[]> ShareAsync(string deviceId, string livePc, CancellationToken cancellationToken)
@@ -251,14 +307,6 @@ internal sealed class Leases(
         database.Shares.Add(new ShareRow { DeviceId = deviceId, LivePc = livePc, Secret = secrets.Protect(fresh, "share", deviceId, livePc) });
         return fresh;
     }
-
-    private static string Encrypt(LeaseKeys keys, PublicKey to)
-    {
-        var key = new Jwk(crv: to.Crv, x: to.X, y: to.Y);
-        return JWE.EncryptBytes(
-            JsonSerializer.SerializeToUtf8Bytes(keys, ContractJson.Options),
-            [new JweRecipient(JweAlgorithm.ECDH_ES_A256KW, key)], JweEncryption.A256GCM, mode: SerializationMode.Compact);
-    }
 }
 
 internal static class LeaseEndpoints
@@ -270,7 +318,11 @@ internal static class LeaseEndpoints
         groups.Device.MapPost("/livepcs/{name}/lease", async (string name, TakeLease body, ClaimsPrincipal caller, Leases leases, CancellationToken cancellationToken) =>
                 (await leases.TakeAsync(Id(caller), name, body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("TakeLease").WithSummary("The permission to open a LivePC for some days, with the keys that open it.")
-            .Produces<LeaseGrant>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotEntitled, ErrorCatalogue.ChannelEmpty, ErrorCatalogue.NotFound);
+            .Produces<LeaseGrant>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotEntitled, ErrorCatalogue.LivePcKilled, ErrorCatalogue.LivePcExpired, ErrorCatalogue.ChannelEmpty, ErrorCatalogue.NotFound);
+        groups.Of(Roles.Administrator, Roles.HelpDesk).MapPost("/lease-extensions", async (ExtendLease body, LeaseExtensions extensions, CancellationToken cancellationToken) =>
+                (await extensions.MakeAsync(body, cancellationToken)).ToHttp(TypedResults.Ok))
+            .WithName("ExtendLease").WithSummary("The code with which a user puts off the end of a lease without a network.")
+            .Produces<LeaseExtension>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound, ErrorCatalogue.NotEntitled, ErrorCatalogue.ExtensionRefused);
         groups.Device.MapPost("/livepcs/{name}/anchors", async (string name, StateAnchors body, ClaimsPrincipal caller, Leases leases, CancellationToken cancellationToken) =>
                 (await leases.StateAnchorsAsync(Id(caller), name, body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("StateAnchors").WithSummary("How far the device's user layers have grown; the answer is what the server knows of them.")

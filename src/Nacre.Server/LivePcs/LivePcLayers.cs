@@ -43,7 +43,7 @@ internal sealed class Layers(NacreDatabase database, AuditTrail audit)
 
     public async Task<Result<LivePcLayers>> PutAsync(string untrustedName, PutLayers untrusted, CancellationToken cancellationToken)
     {
-        if (untrusted.Layers.Count > Most || untrusted.Layers.Any(layer => layer is null || !Names.IsValid(layer.Image) || !Names.IsValid(layer.Channel ?? "stable"))
+        if (untrusted.Layers is null || untrusted.Layers.Count > Most || untrusted.Layers.Any(layer => layer is null || !Names.IsValid(layer.Image) || !Names.IsValid(layer.Channel ?? "stable"))
             || untrusted.Layers.DistinctBy(layer => layer.Image).Count() != untrusted.Layers.Count)
         {
             return LayerErrors.Invalid;

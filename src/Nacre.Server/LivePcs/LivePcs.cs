@@ -28,7 +28,7 @@ internal static class LivePcErrors
     public static Failure NoLivePc { get; } = new(ErrorCatalogue.NotFound, "there is no such LivePC");
 }
 
-internal sealed class LivePcs(NacreDatabase database, AuditTrail audit)
+internal sealed class LivePcs(NacreDatabase database, AuditTrail audit, DeviceOrders orders, DeviceBell bell)
 {
     public async Task<Result<LivePc>> CreateAsync(CreateLivePc untrusted, CancellationToken cancellationToken)
     {
@@ -102,7 +102,19 @@ internal sealed class LivePcs(NacreDatabase database, AuditTrail audit)
         }
 
         await audit.AppendAsync(Roles.Administrator, entitled ? "livepc.entitle" : "livepc.disentitle", untrustedName, untrustedUser, cancellationToken);
+        var devices = await database.Devices.Where(device => device.User == untrustedUser && device.RevokedAt == null).ToListAsync(cancellationToken);
+        foreach (var device in entitled ? [] : devices)
+        {
+            await orders.RevokeAsync(device, untrustedName, cancellationToken);
+        }
+
+        if (entitled)
+        {
+            await orders.EntitledAsync(untrustedUser, untrustedName, cancellationToken);
+        }
+
         await transaction.CommitAsync(cancellationToken);
+        devices.ForEach(device => bell.Ring(device.Id));
         return default(Done);
     }
 }
@@ -117,9 +129,9 @@ internal static class LivePcEndpoints
             .WithName("CreateLivePc").WithSummary("Creates a LivePC on a channel of an image; without a channel, on 'stable'.")
             .Produces<LivePc>(StatusCodes.Status201Created)
             .Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NameInvalid, ErrorCatalogue.AlreadyExists, ErrorCatalogue.NotFound);
-        group.MapGet("/livepcs", (LivePcs livePcs, CancellationToken cancellationToken) => livePcs.ListAsync(cancellationToken))
+        groups.Of(Roles.Administrator, Roles.Author, Roles.Approver, Roles.HelpDesk, Roles.Auditor).MapGet("/livepcs", (LivePcs livePcs, CancellationToken cancellationToken) => livePcs.ListAsync(cancellationToken))
             .WithName("ListLivePcs").WithSummary("All LivePCs and who is entitled to them.");
-        group.MapGet("/livepcs/{name}/layers", async (string name, Layers layers, CancellationToken cancellationToken) =>
+        groups.Of(Roles.Administrator, Roles.Author, Roles.Approver, Roles.HelpDesk, Roles.Auditor).MapGet("/livepcs/{name}/layers", async (string name, Layers layers, CancellationToken cancellationToken) =>
                 (await layers.GetAsync(name, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("GetLayers").WithSummary("What a LivePC is stacked of, with the paths that several layers bring and the winner of each.")
             .Produces<LivePcLayers>().Fails(ErrorCatalogue.NotFound);
@@ -127,13 +139,13 @@ internal static class LivePcEndpoints
                 (await layers.PutAsync(name, body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("PutLayers").WithSummary("Sets the application layers of a LivePC, lowest first. Devices take them with their next update.")
             .Produces<LivePcLayers>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound, ErrorCatalogue.ChannelEmpty, ErrorCatalogue.LayersIncompatible);
-        group.MapPut("/livepcs/{name}/entitlements/{user}", async (string name, string user, LivePcs livePcs, CancellationToken cancellationToken) =>
+        groups.Of(Roles.Administrator, Roles.HelpDesk).MapPut("/livepcs/{name}/entitlements/{user}", async (string name, string user, LivePcs livePcs, CancellationToken cancellationToken) =>
                 (await livePcs.EntitleAsync(name, user, entitled: true, cancellationToken)).ToHttp(_ => TypedResults.NoContent()))
             .WithName("Entitle").WithSummary("Entitles a user to a LivePC.")
             .Produces(StatusCodes.Status204NoContent).Fails(ErrorCatalogue.NameInvalid, ErrorCatalogue.NotFound);
-        group.MapDelete("/livepcs/{name}/entitlements/{user}", async (string name, string user, LivePcs livePcs, CancellationToken cancellationToken) =>
+        groups.Of(Roles.Administrator, Roles.HelpDesk).MapDelete("/livepcs/{name}/entitlements/{user}", async (string name, string user, LivePcs livePcs, CancellationToken cancellationToken) =>
                 (await livePcs.EntitleAsync(name, user, entitled: false, cancellationToken)).ToHttp(_ => TypedResults.NoContent()))
-            .WithName("RemoveEntitlement").WithSummary("Takes a user's entitlement to a LivePC away; a lease that was given lasts until it ends.")
+            .WithName("RemoveEntitlement").WithSummary("Takes a user's entitlement to a LivePC away, and orders that user's devices to forget its lease.")
             .Produces(StatusCodes.Status204NoContent).Fails(ErrorCatalogue.NameInvalid, ErrorCatalogue.NotFound);
     }
 }

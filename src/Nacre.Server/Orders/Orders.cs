@@ -181,13 +181,13 @@ internal static class OrderEndpoints
 {
     public static void Map(Groups groups)
     {
-        groups.Administrator.MapPost("/livepcs/{name}/orders", async (string name, CreateOrder body, Orders orders, CancellationToken cancellationToken) =>
+        groups.Of(Roles.Administrator, Roles.HelpDesk).MapPost("/livepcs/{name}/orders", async (string name, CreateOrder body, Orders orders, CancellationToken cancellationToken) =>
                 (await orders.CreateAsync(name, body, cancellationToken)).ToHttp(order => TypedResults.Created((string?)null, order)))
             .WithName("CreateOrder").WithSummary("Orders a device to rejuvenate a LivePC at its next contact.")
             .Produces<Order>(StatusCodes.Status201Created).Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound, ErrorCatalogue.TooLarge);
-        groups.Administrator.MapGet("/orders", (Orders orders, CancellationToken cancellationToken) => orders.ListAsync(cancellationToken))
+        groups.Of(Roles.Administrator, Roles.HelpDesk, Roles.Auditor).MapGet("/orders", (Orders orders, CancellationToken cancellationToken) => orders.ListAsync(cancellationToken))
             .WithName("ListOrders").WithSummary("All orders and where they are, newest first.");
-        groups.Administrator.MapPost("/orders/{id}/withdraw", async (string id, Orders orders, CancellationToken cancellationToken) =>
+        groups.Of(Roles.Administrator, Roles.HelpDesk).MapPost("/orders/{id}/withdraw", async (string id, Orders orders, CancellationToken cancellationToken) =>
                 (await orders.WithdrawAsync(id, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("WithdrawOrder").WithSummary("Takes an order back that the device has not carried out.")
             .Produces<Order>().Fails(ErrorCatalogue.NotFound, ErrorCatalogue.Immutable);

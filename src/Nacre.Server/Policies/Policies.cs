@@ -31,6 +31,9 @@ internal sealed class PolicyAcknowledgementRow
 
     /// <summary>A list of text as JSON: settings that the device can't enforce, with the reason.</summary>
     public required string Unenforceable { get; set; }
+
+    /// <summary>A list of <see cref="StatedHostCheck"/> as JSON.</summary>
+    public string HostChecks { get; set; } = "[]";
 }
 
 internal static class PolicyErrors
@@ -146,9 +149,10 @@ internal sealed class Policies(NacreDatabase database, AuditTrail audit, TimePro
     /// <summary>Takes what a device says that it enforces.</summary>
     public async Task<Result<Done>> AcknowledgeAsync(string deviceId, string untrustedLivePc, AcknowledgePolicy untrusted, CancellationToken cancellationToken)
     {
-        if (untrusted.Version is not { Length: 16 } || !untrusted.Version.All(char.IsAsciiHexDigitLower) || !AreLabels(untrusted.FromNextStart) || !AreLabels(untrusted.Unenforceable))
+        if (untrusted.Version is not { Length: 16 } || !untrusted.Version.All(char.IsAsciiHexDigitLower) || !AreLabels(untrusted.FromNextStart) || !AreLabels(untrusted.Unenforceable)
+            || !AreStated(untrusted.HostChecks))
         {
-            return new Failure(ErrorCatalogue.RequestInvalid, $"'version' must have 16 hexadecimal digits, the lists at most {MostListed} printable texts of {LongestListed} characters");
+            return new Failure(ErrorCatalogue.RequestInvalid, $"'version' must have 16 hexadecimal digits, the lists at most {MostListed} printable texts of {LongestListed} characters, each host check an outcome of 'passed', 'failed' or 'unknown'");
         }
 
         await using var transaction = await database.BeginWriteAsync(cancellationToken);
@@ -170,6 +174,13 @@ internal sealed class Policies(NacreDatabase database, AuditTrail audit, TimePro
             await audit.AppendAsync("device:" + deviceId, "policy.acknowledge", untrustedLivePc, untrusted.Version, cancellationToken);
         }
 
+        var before = JsonSerializer.Deserialize<IReadOnlyList<StatedHostCheck>>(row.HostChecks, ContractJson.Options)!;
+        if (Summary(before) is var was && Summary(untrusted.HostChecks ?? []) is var found && was != found)
+        {
+            await audit.AppendAsync("device:" + deviceId, "host.check", untrustedLivePc, found, cancellationToken);
+        }
+
+        row.HostChecks = JsonSerializer.Serialize(untrusted.HostChecks ?? [], ContractJson.Options);
         (row.Version, row.At) = (untrusted.Version, time.Now());
         row.FromNextStart = JsonSerializer.Serialize(untrusted.FromNextStart ?? [], ContractJson.Options);
         row.Unenforceable = JsonSerializer.Serialize(untrusted.Unenforceable ?? [], ContractJson.Options);
@@ -200,7 +211,8 @@ internal sealed class Policies(NacreDatabase database, AuditTrail audit, TimePro
             answer.Add(new EnforcedPolicy(
                 one.Row.DeviceId, one.Name, one.User, one.Row.LivePc, one.Row.Version, holds.Version == one.Row.Version, one.Row.At,
                 JsonSerializer.Deserialize<IReadOnlyList<string>>(one.Row.FromNextStart, ContractJson.Options)!,
-                JsonSerializer.Deserialize<IReadOnlyList<string>>(one.Row.Unenforceable, ContractJson.Options)!));
+                JsonSerializer.Deserialize<IReadOnlyList<string>>(one.Row.Unenforceable, ContractJson.Options)!,
+                JsonSerializer.Deserialize<IReadOnlyList<StatedHostCheck>>(one.Row.HostChecks, ContractJson.Options)!));
         }
 
         return answer;
@@ -229,6 +241,14 @@ internal sealed class Policies(NacreDatabase database, AuditTrail audit, TimePro
 
     private static bool AreLabels(IReadOnlyList<string>? untrusted) => untrusted is null || (untrusted.Count <= MostListed && untrusted.All(text => Text.IsLabel(text, LongestListed)));
 
+    private static bool AreStated(IReadOnlyList<StatedHostCheck>? untrusted) => untrusted is null || (untrusted.Count <= MostListed
+        && untrusted.All(check => check is { Outcome: "passed" or "failed" or "unknown" } && Text.IsLabel(check.Check, 100) && Text.IsLabel(check.Detail, LongestListed)));
+
+    /// <summary>What of the checks is worth a line of the audit log: which did not pass. Their words change with every free byte.</summary>
+    private static string Summary(IReadOnlyList<StatedHostCheck> checks) => checks.Where(check => check.Outcome != "passed").Select(check => $"{check.Check}: {check.Outcome}").ToList() is { Count: > 0 } wrong
+        ? Text.Printable(string.Join(", ", wrong), 1000)
+        : checks.Count == 0 ? "" : "all passed";
+
     private async Task<PolicyDocument> FindAsync(PolicyLevel level, CancellationToken cancellationToken)
     {
         var key = level.ToString();
@@ -249,7 +269,7 @@ internal static class PolicyEndpoints
     public static void Map(Groups groups)
     {
         var group = groups.Administrator;
-        group.MapGet("/policies/{level}", async (string level, Policies policies, CancellationToken cancellationToken) =>
+        groups.Of(Roles.Administrator, Roles.HelpDesk, Roles.Auditor).MapGet("/policies/{level}", async (string level, Policies policies, CancellationToken cancellationToken) =>
                 (await policies.GetAsync(level, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("GetPolicy").WithSummary("What a level decides: 'organisation', 'group:NAME', 'livepc:NAME' or 'device:ID'.")
             .Produces<PolicyDocument>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound);
@@ -261,11 +281,11 @@ internal static class PolicyEndpoints
                 (await policies.ChangeAsync(level, body, isPatch: true, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("PatchPolicy").WithSummary("Changes some of what a level decides (RFC 7396); null takes a decision back.")
             .Produces<PolicyDocument>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.PolicyInvalid, ErrorCatalogue.NotFound);
-        group.MapGet("/livepcs/{name}/policy", async (string name, string? device, Policies policies, CancellationToken cancellationToken) =>
+        groups.Of(Roles.Administrator, Roles.HelpDesk, Roles.Auditor).MapGet("/livepcs/{name}/policy", async (string name, string? device, Policies policies, CancellationToken cancellationToken) =>
                 (await policies.ExplainAsync(name, device, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("ExplainPolicy").WithSummary("What holds for a LivePC, on a device where one is named, and which level decided each setting.")
             .Produces<EffectivePolicy>().Fails(ErrorCatalogue.NotFound);
-        group.MapGet("/policies", (Policies policies, CancellationToken cancellationToken) => policies.ListAsync(cancellationToken))
+        groups.Of(Roles.Administrator, Roles.HelpDesk, Roles.Auditor).MapGet("/policies", (Policies policies, CancellationToken cancellationToken) => policies.ListAsync(cancellationToken))
             .WithName("ListEnforcedPolicies").WithSummary("Which policy each device enforces, and whether it is the one that holds.");
         groups.Device.MapPost("/livepcs/{name}/policy", async (string name, AcknowledgePolicy body, System.Security.Claims.ClaimsPrincipal caller, Policies policies, CancellationToken cancellationToken) =>
                 (await policies.AcknowledgeAsync(caller.FindFirst(System.Security.Claims.ClaimTypes.NameIdentifier)!.Value, name, body, cancellationToken)).ToHttp(_ => TypedResults.NoContent()))

@@ -98,10 +98,10 @@ internal static class ReportEndpoints
                 (await reports.TakeAsync(caller.FindFirstValue(ClaimTypes.NameIdentifier)!, name, body, cancellationToken)).ToHttp(_ => TypedResults.NoContent()))
             .WithName("SendReport").WithSummary("That corporate layers started on this device, or why they did not.")
             .Produces(StatusCodes.Status204NoContent).Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotEntitled);
-        groups.Administrator.MapGet("/reports", (string? device, string? livePc, Reports reports, CancellationToken cancellationToken) =>
+        groups.Of(Roles.Administrator, Roles.Author, Roles.Approver, Roles.HelpDesk, Roles.Auditor).MapGet("/reports", (string? device, string? livePc, Reports reports, CancellationToken cancellationToken) =>
                 reports.ListAsync(device, livePc, cancellationToken))
             .WithName("ListReports").WithSummary("What devices reported, the newest first; of one device or LivePC where that is named.");
-        groups.Administrator.MapGet("/starts", (string? livePc, Reports reports, CancellationToken cancellationToken) => reports.ListStartsAsync(livePc, cancellationToken))
+        groups.Of(Roles.Administrator, Roles.Author, Roles.Approver, Roles.HelpDesk, Roles.Auditor).MapGet("/starts", (string? livePc, Reports reports, CancellationToken cancellationToken) => reports.ListStartsAsync(livePc, cancellationToken))
             .WithName("ListStarts").WithSummary("Which releases really started on which devices, and which did not; of one LivePC where that is named.");
     }
 }

@@ -42,6 +42,9 @@ internal sealed class DataDirectory
 
     public string AdministratorToken => System.IO.Path.Combine(Path, "admin-token");
 
+    /// <summary>Whose certificates the server has, PEM: what <c>nacre login --ca</c> takes.</summary>
+    public string Authorities => System.IO.Path.Combine(Path, "ca.pem");
+
     public string Lock => System.IO.Path.Combine(Path, "lock");
 
     private static void Make(string path)

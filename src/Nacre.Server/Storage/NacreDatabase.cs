@@ -9,15 +9,15 @@ namespace Nacre.Server;
 /// <summary>The server's state, except for the segments' bytes: in SQLite, or (<see cref="PostgresDatabase"/>) in PostgreSQL.</summary>
 internal class NacreDatabase : DbContext
 {
-    public NacreDatabase(DbContextOptions<NacreDatabase> options)
-        : base(options)
+    private readonly WriteGate gate;
+
+    public NacreDatabase(DbContextOptions<NacreDatabase> options, WriteGate gate)
+        : this((DbContextOptions)options, gate)
     {
     }
 
-    protected NacreDatabase(DbContextOptions options)
-        : base(options)
-    {
-    }
+    protected NacreDatabase(DbContextOptions options, WriteGate gate)
+        : base(options) => this.gate = gate;
 
     public DbSet<SettingRow> Settings => Set<SettingRow>();
 
@@ -46,6 +46,18 @@ internal class NacreDatabase : DbContext
 
     public DbSet<AdministratorRow> Administrators => Set<AdministratorRow>();
 
+    public DbSet<AccountRow> Accounts => Set<AccountRow>();
+
+    public DbSet<RecoveryCodeRow> RecoveryCodes => Set<RecoveryCodeRow>();
+
+    public DbSet<SessionRow> Sessions => Set<SessionRow>();
+
+    public DbSet<ThrottleRow> Throttles => Set<ThrottleRow>();
+
+    public DbSet<FederatedRow> Federated => Set<FederatedRow>();
+
+    public DbSet<SignInFlowRow> SignInFlows => Set<SignInFlowRow>();
+
     public DbSet<ChannelRow> Channels => Set<ChannelRow>();
 
     public DbSet<RolloutRow> Rollouts => Set<RolloutRow>();
@@ -62,6 +74,8 @@ internal class NacreDatabase : DbContext
 
     public DbSet<ShareRow> Shares => Set<ShareRow>();
 
+    public DbSet<EscrowRow> Escrows => Set<EscrowRow>();
+
     public DbSet<LeaseRow> Leases => Set<LeaseRow>();
 
     public DbSet<LeasedReleaseRow> LeasedReleases => Set<LeasedReleaseRow>();
@@ -69,6 +83,8 @@ internal class NacreDatabase : DbContext
     public DbSet<AnchorRow> Anchors => Set<AnchorRow>();
 
     public DbSet<OrderRow> Orders => Set<OrderRow>();
+
+    public DbSet<DeviceOrderRow> DeviceOrders => Set<DeviceOrderRow>();
 
     public DbSet<GroupRow> Groups => Set<GroupRow>();
 
@@ -81,8 +97,23 @@ internal class NacreDatabase : DbContext
     public DbSet<AuditRow> Audit => Set<AuditRow>();
 
     /// <summary>Begins to write. One writer is let in at a time, on all servers of the database, from here to the commit: what is read inside does not change, as far
-    /// as it is only written this way. SQLite sees to that by itself.</summary>
-    public virtual Task<IDbContextTransaction> BeginWriteAsync(CancellationToken cancellationToken) => Database.BeginTransactionAsync(cancellationToken);
+    /// as it is only written this way.</summary>
+    public async Task<WriteTransaction> BeginWriteAsync(CancellationToken cancellationToken)
+    {
+        await gate.EnterAsync(cancellationToken);
+        try
+        {
+            return new WriteTransaction(await BeginAloneAsync(cancellationToken), gate);
+        }
+        catch
+        {
+            gate.Leave();
+            throw;
+        }
+    }
+
+    /// <summary>Begins a transaction that no other server's writer is in. SQLite sees to that by itself.</summary>
+    protected virtual Task<IDbContextTransaction> BeginAloneAsync(CancellationToken cancellationToken) => Database.BeginTransactionAsync(cancellationToken);
 
     /// <summary>Brings the database to this version, before its first use.</summary>
     /// <exception cref="NacreException">Unsupported: it is of a newer version.</exception>
@@ -166,6 +197,40 @@ internal class NacreDatabase : DbContext
         {
             entity.ToTable("Administrators").HasKey(row => row.Name);
             entity.HasIndex(row => row.TokenHash).IsUnique();
+            entity.Property(row => row.Roles).HasDefaultValue(Roles.Administrator); // of before there were roles
+            entity.Ignore(row => row.RoleList);
+        });
+        modelBuilder.Entity<AccountRow>(entity =>
+        {
+            entity.ToTable("Accounts").HasKey(row => row.Name);
+            entity.HasIndex(row => row.InvitationHash).IsUnique();
+        });
+        modelBuilder.Entity<RecoveryCodeRow>(entity =>
+        {
+            entity.ToTable("RecoveryCodes").HasKey(row => new { row.Person, row.Hash });
+            entity.HasOne<AccountRow>().WithMany().HasForeignKey(row => row.Person).OnDelete(DeleteBehavior.Cascade);
+        });
+        modelBuilder.Entity<SessionRow>(entity =>
+        {
+            entity.ToTable("Sessions").HasKey(row => row.Id);
+            entity.HasIndex(row => row.TokenHash).IsUnique();
+            entity.HasIndex(row => row.Person);
+        });
+        modelBuilder.Entity<ThrottleRow>(entity =>
+        {
+            entity.ToTable("Throttles").HasKey(row => row.Key);
+            entity.HasIndex(row => row.At);
+        });
+        modelBuilder.Entity<FederatedRow>(entity =>
+        {
+            entity.ToTable("Federated").HasKey(row => row.Subject);
+            entity.HasIndex(row => row.Name).IsUnique();
+            entity.Ignore(row => row.RoleList);
+        });
+        modelBuilder.Entity<SignInFlowRow>(entity =>
+        {
+            entity.ToTable("SignInFlows").HasKey(row => row.Id);
+            entity.HasIndex(row => row.ExpiresAt);
         });
         modelBuilder.Entity<ChannelRow>(entity =>
         {
@@ -216,6 +281,12 @@ internal class NacreDatabase : DbContext
             entity.HasOne<DeviceRow>().WithMany().HasForeignKey(row => row.DeviceId).OnDelete(DeleteBehavior.Restrict);
             entity.HasOne<LivePcRow>().WithMany().HasForeignKey(row => row.LivePc).OnDelete(DeleteBehavior.Restrict);
         });
+        modelBuilder.Entity<EscrowRow>(entity =>
+        {
+            entity.ToTable("Escrows").HasKey(row => new { row.DeviceId, row.LivePc });
+            entity.HasOne<DeviceRow>().WithMany().HasForeignKey(row => row.DeviceId).OnDelete(DeleteBehavior.Restrict);
+            entity.HasOne<LivePcRow>().WithMany().HasForeignKey(row => row.LivePc).OnDelete(DeleteBehavior.Restrict);
+        });
         modelBuilder.Entity<LeaseRow>(entity =>
         {
             entity.ToTable("Leases").HasKey(row => row.Id);
@@ -242,6 +313,18 @@ internal class NacreDatabase : DbContext
             entity.HasOne<DeviceRow>().WithMany().HasForeignKey(row => row.DeviceId).OnDelete(DeleteBehavior.Restrict);
             entity.HasOne<LivePcRow>().WithMany().HasForeignKey(row => row.LivePc).OnDelete(DeleteBehavior.Restrict);
         });
+        modelBuilder.Entity<DeviceOrderRow>(entity =>
+        {
+            entity.ToTable("DeviceOrders").HasKey(row => row.Id);
+            entity.Ignore(row => row.IsOpen).Ignore(row => row.Word).Ignore(row => row.Words);
+            entity.Property(row => row.Act).HasConversion<string>();
+            entity.Property(row => row.Mode).HasConversion<string>();
+            entity.Property(row => row.Scope).HasConversion<string>();
+            entity.Property(row => row.State).HasConversion<string>();
+            entity.HasIndex(row => row.DeviceId);
+            entity.HasIndex(row => row.Number);
+            entity.HasOne<DeviceRow>().WithMany().HasForeignKey(row => row.DeviceId).OnDelete(DeleteBehavior.Restrict);
+        });
         modelBuilder.Entity<GroupRow>().ToTable("Groups").HasKey(row => row.Name);
         modelBuilder.Entity<GroupMemberRow>(entity =>
         {
@@ -253,6 +336,7 @@ internal class NacreDatabase : DbContext
         modelBuilder.Entity<PolicyAcknowledgementRow>(entity =>
         {
             entity.ToTable("PolicyAcknowledgements").HasKey(row => new { row.DeviceId, row.LivePc });
+            entity.Property(row => row.HostChecks).HasDefaultValue("[]");
             entity.HasOne<DeviceRow>().WithMany().HasForeignKey(row => row.DeviceId).OnDelete(DeleteBehavior.Restrict);
             entity.HasOne<LivePcRow>().WithMany().HasForeignKey(row => row.LivePc).OnDelete(DeleteBehavior.Restrict);
         });
@@ -275,7 +359,7 @@ internal class NacreDatabase : DbContext
 internal sealed class NacreDatabaseDesign : IDesignTimeDbContextFactory<NacreDatabase>
 {
     public NacreDatabase CreateDbContext(string[] args) =>
-        new(new DbContextOptionsBuilder<NacreDatabase>().UseSqlite("Data Source=:memory:").Options);
+        new(new DbContextOptionsBuilder<NacreDatabase>().UseSqlite("Data Source=:memory:").Options, new WriteGate());
 }
 
 /// <summary>A single value by name.</summary>

@@ -3,7 +3,6 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
 using Microsoft.EntityFrameworkCore;
-using Microsoft.EntityFrameworkCore.Storage;
 using Nacre.Contracts;
 using Nacre.Contracts.Trust;
 
@@ -15,6 +14,8 @@ internal static class TrustErrors
 
     public static Failure NoRole { get; } = new(ErrorCatalogue.RequestInvalid, "a trust file is put as 'root', 'targets' or 'image.NAME'");
 
+    public static Failure RootIsTheAdministrators { get; } = new(ErrorCatalogue.Forbidden, "only an organisation administrator can put a root");
+
     public static Failure Refused(string detail) => new(ErrorCatalogue.TrustNotAuthentic, detail);
 }
 
@@ -22,7 +23,7 @@ internal static class TrustErrors
 /// The organisation's trust metadata. Root and targets are signed elsewhere and only checked here; timestamp and snapshot are signed here by the online key, anew at every
 /// change and before they end. The newest file of each role is named by the setting <c>trust-versions</c>.
 /// </summary>
-internal sealed class TrustFiles(NacreDatabase database, AuditTrail audit, SecretBox secrets, TimeProvider time)
+internal sealed class TrustFiles(NacreDatabase database, AuditTrail audit, Caller caller, SecretBox secrets, TimeProvider time)
 {
     /// <summary>A day: so long can a network withhold news. Made anew when an hour old, so that a device's clock may be off.</summary>
     private static readonly TimeSpan TimestampLife = TimeSpan.FromDays(1), TimestampAge = TimeSpan.FromHours(1);
@@ -86,6 +87,11 @@ internal sealed class TrustFiles(NacreDatabase database, AuditTrail audit, Secre
             return TrustErrors.NoRole;
         }
 
+        if (untrustedRole == "root" && !caller.Has(Roles.Administrator))
+        {
+            return TrustErrors.RootIsTheAdministrators; // nobody signed the first one before
+        }
+
         await using var transaction = await database.BeginWriteAsync(cancellationToken);
         try
         {
@@ -133,7 +139,7 @@ internal sealed class TrustFiles(NacreDatabase database, AuditTrail audit, Secre
 
     private static string Name(string role, int version) => string.Create(CultureInfo.InvariantCulture, $"{version}.{role}.json");
 
-    private async Task<TrustOverview> OverviewAsync(IDbContextTransaction transaction, CancellationToken cancellationToken)
+    private async Task<TrustOverview> OverviewAsync(WriteTransaction transaction, CancellationToken cancellationToken)
     {
         using var key = (await OpenKeyAsync(OnlineKey, makes: true, cancellationToken))!;
         var overview = await OverviewAsync(PublicKeys.From(key), cancellationToken);
@@ -333,9 +339,9 @@ internal static class TrustEndpoints
                 (await trust.GetAsync(file, cancellationToken)).ToHttp(bytes => TypedResults.Bytes(bytes, "application/json")))
             .WithName("GetTrustFile").WithSummary("A file of the trust metadata, as TUF names it: timestamp.json, N.root.json, N.snapshot.json, N.targets.json, N.image.NAME.json.")
             .Fails(ErrorCatalogue.NotFound);
-        groups.Administrator.MapGet("/trust", (TrustFiles trust, CancellationToken cancellationToken) => trust.OverviewAsync(cancellationToken))
+        groups.Of(Roles.Administrator, Roles.Author, Roles.Approver, Roles.HelpDesk, Roles.Auditor).MapGet("/trust", (TrustFiles trust, CancellationToken cancellationToken) => trust.OverviewAsync(cancellationToken))
             .WithName("GetTrust").WithSummary("The newest trust metadata of each role, and the server's online key.");
-        groups.Administrator.MapPut("/trust/{role}", async (string role, PutTrustFile body, TrustFiles trust, CancellationToken cancellationToken) =>
+        groups.Of(Roles.Administrator, Roles.Author).MapPut("/trust/{role}", async (string role, PutTrustFile body, TrustFiles trust, CancellationToken cancellationToken) =>
                 (await trust.PutAsync(role, body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("PutTrustFile").WithSummary("Takes the next signed version of root, targets or image.NAME.")
             .WithMetadata(new BodyLimit(LargestPut))

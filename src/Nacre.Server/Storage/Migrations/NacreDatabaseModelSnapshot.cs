@@ -17,6 +17,40 @@ namespace Nacre.Server.Storage.Migrations
 #pragma warning disable 612, 618
             modelBuilder.HasAnnotation("ProductVersion", "10.0.15");
 
+            modelBuilder.Entity("Nacre.Server.AccountRow", b =>
+                {
+                    b.Property<string>("Name")
+                        .HasColumnType("TEXT");
+
+                    b.Property<byte[]>("Authenticator")
+                        .HasColumnType("BLOB");
+
+                    b.Property<long?>("InvitationExpiresAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<byte[]>("InvitationHash")
+                        .HasColumnType("BLOB");
+
+                    b.Property<bool>("InvitationRemovesSecondFactor")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<bool>("IsAuthenticatorConfirmed")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("LastAuthenticatorStep")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Password")
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("Name");
+
+                    b.HasIndex("InvitationHash")
+                        .IsUnique();
+
+                    b.ToTable("Accounts", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.AdministratorRow", b =>
                 {
                     b.Property<string>("Name")
@@ -24,6 +58,12 @@ namespace Nacre.Server.Storage.Migrations
 
                     b.Property<long>("CreatedAt")
                         .HasColumnType("INTEGER");
+
+                    b.Property<string>("Roles")
+                        .IsRequired()
+                        .ValueGeneratedOnAdd()
+                        .HasColumnType("TEXT")
+                        .HasDefaultValue("administrator");
 
                     b.Property<byte[]>("TokenHash")
                         .IsRequired()
@@ -227,12 +267,99 @@ namespace Nacre.Server.Storage.Migrations
                     b.ToTable("Decisions", (string)null);
                 });
 
+            modelBuilder.Entity("Nacre.Server.DeviceOrderRow", b =>
+                {
+                    b.Property<string>("Id")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Act")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("ApprovedBy")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long?>("DeliveredAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Detail")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("DeviceId")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<long?>("EndedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<int>("GraceMinutes")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long?>("LiftedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("LivePc")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Mode")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("Number")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("OrderedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("OrderedBy")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Receipt")
+                        .HasColumnType("TEXT");
+
+                    b.Property<bool>("Revoked")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Scope")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("SignedOrder")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("State")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("Id");
+
+                    b.HasIndex("DeviceId");
+
+                    b.HasIndex("Number");
+
+                    b.ToTable("DeviceOrders", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.DeviceRow", b =>
                 {
                     b.Property<string>("Id")
                         .HasColumnType("TEXT");
 
+                    b.Property<string>("CertificateBefore")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long?>("CertificateEndsAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("CertificateSerial")
+                        .HasColumnType("TEXT");
+
                     b.Property<long>("EnrolledAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<bool>("IsWaiting")
                         .HasColumnType("INTEGER");
 
                     b.Property<string>("KeyX")
@@ -314,6 +441,59 @@ namespace Nacre.Server.Storage.Migrations
                     b.HasIndex("User");
 
                     b.ToTable("Entitlements", (string)null);
+                });
+
+            modelBuilder.Entity("Nacre.Server.EscrowRow", b =>
+                {
+                    b.Property<string>("DeviceId")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("LivePc")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("At")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Keys")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<int>("Number")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("RecoveryKey")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<long?>("ReleasedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.HasKey("DeviceId", "LivePc");
+
+                    b.HasIndex("LivePc");
+
+                    b.ToTable("Escrows", (string)null);
+                });
+
+            modelBuilder.Entity("Nacre.Server.FederatedRow", b =>
+                {
+                    b.Property<string>("Subject")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Name")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Roles")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("Subject");
+
+                    b.HasIndex("Name")
+                        .IsUnique();
+
+                    b.ToTable("Federated", (string)null);
                 });
 
             modelBuilder.Entity("Nacre.Server.GroupMemberRow", b =>
@@ -517,6 +697,12 @@ namespace Nacre.Server.Storage.Migrations
                         .IsRequired()
                         .HasColumnType("TEXT");
 
+                    b.Property<string>("HostChecks")
+                        .IsRequired()
+                        .ValueGeneratedOnAdd()
+                        .HasColumnType("TEXT")
+                        .HasDefaultValue("[]");
+
                     b.Property<string>("Unenforceable")
                         .IsRequired()
                         .HasColumnType("TEXT");
@@ -572,6 +758,19 @@ namespace Nacre.Server.Storage.Migrations
                     b.HasIndex("DeviceId");
 
                     b.ToTable("Recordings", (string)null);
+                });
+
+            modelBuilder.Entity("Nacre.Server.RecoveryCodeRow", b =>
+                {
+                    b.Property<string>("Person")
+                        .HasColumnType("TEXT");
+
+                    b.Property<byte[]>("Hash")
+                        .HasColumnType("BLOB");
+
+                    b.HasKey("Person", "Hash");
+
+                    b.ToTable("RecoveryCodes", (string)null);
                 });
 
             modelBuilder.Entity("Nacre.Server.ReleaseRow", b =>
@@ -728,6 +927,48 @@ namespace Nacre.Server.Storage.Migrations
                     b.ToTable("SegmentUses", (string)null);
                 });
 
+            modelBuilder.Entity("Nacre.Server.SessionRow", b =>
+                {
+                    b.Property<string>("Id")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("CreatedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("ExpiresAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<bool>("IsFederated")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("LastUsedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Method")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Person")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Source")
+                        .HasColumnType("TEXT");
+
+                    b.Property<byte[]>("TokenHash")
+                        .IsRequired()
+                        .HasColumnType("BLOB");
+
+                    b.HasKey("Id");
+
+                    b.HasIndex("Person");
+
+                    b.HasIndex("TokenHash")
+                        .IsUnique();
+
+                    b.ToTable("Sessions", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.SettingRow", b =>
                 {
                     b.Property<string>("Name")
@@ -761,6 +1002,31 @@ namespace Nacre.Server.Storage.Migrations
                     b.ToTable("Shares", (string)null);
                 });
 
+            modelBuilder.Entity("Nacre.Server.SignInFlowRow", b =>
+                {
+                    b.Property<string>("Id")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("ExpiresAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<int>("Interval")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("NextPollAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<byte[]>("Secrets")
+                        .IsRequired()
+                        .HasColumnType("BLOB");
+
+                    b.HasKey("Id");
+
+                    b.HasIndex("ExpiresAt");
+
+                    b.ToTable("SignInFlows", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.StartRow", b =>
                 {
                     b.Property<string>("DeviceId")
@@ -788,6 +1054,24 @@ namespace Nacre.Server.Storage.Migrations
                     b.HasIndex("Image", "Version");
 
                     b.ToTable("Starts", (string)null);
+                });
+
+            modelBuilder.Entity("Nacre.Server.ThrottleRow", b =>
+                {
+                    b.Property<string>("Key")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("At")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<int>("Tries")
+                        .HasColumnType("INTEGER");
+
+                    b.HasKey("Key");
+
+                    b.HasIndex("At");
+
+                    b.ToTable("Throttles", (string)null);
                 });
 
             modelBuilder.Entity("Nacre.Server.UserRow", b =>
@@ -867,6 +1151,15 @@ namespace Nacre.Server.Storage.Migrations
                         .IsRequired();
                 });
 
+            modelBuilder.Entity("Nacre.Server.DeviceOrderRow", b =>
+                {
+                    b.HasOne("Nacre.Server.DeviceRow", null)
+                        .WithMany()
+                        .HasForeignKey("DeviceId")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+                });
+
             modelBuilder.Entity("Nacre.Server.DeviceRow", b =>
                 {
                     b.HasOne("Nacre.Server.UserRow", null)
@@ -896,6 +1189,21 @@ namespace Nacre.Server.Storage.Migrations
                     b.HasOne("Nacre.Server.UserRow", null)
                         .WithMany()
                         .HasForeignKey("User")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+                });
+
+            modelBuilder.Entity("Nacre.Server.EscrowRow", b =>
+                {
+                    b.HasOne("Nacre.Server.DeviceRow", null)
+                        .WithMany()
+                        .HasForeignKey("DeviceId")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+
+                    b.HasOne("Nacre.Server.LivePcRow", null)
+                        .WithMany()
+                        .HasForeignKey("LivePc")
                         .OnDelete(DeleteBehavior.Restrict)
                         .IsRequired();
                 });
@@ -998,6 +1306,15 @@ namespace Nacre.Server.Storage.Migrations
                     b.HasOne("Nacre.Server.ReleaseRow", null)
                         .WithMany()
                         .HasForeignKey("Image", "Version")
+                        .OnDelete(DeleteBehavior.Cascade)
+                        .IsRequired();
+                });
+
+            modelBuilder.Entity("Nacre.Server.RecoveryCodeRow", b =>
+                {
+                    b.HasOne("Nacre.Server.AccountRow", null)
+                        .WithMany()
+                        .HasForeignKey("Person")
                         .OnDelete(DeleteBehavior.Cascade)
                         .IsRequired();
                 });

@@ -5,14 +5,14 @@ using Microsoft.EntityFrameworkCore.Storage;
 namespace Nacre.Server;
 
 /// <summary>The same state in PostgreSQL, for which there are migrations of their own (docs/adr/0008).</summary>
-internal sealed class PostgresDatabase(DbContextOptions<PostgresDatabase> options) : NacreDatabase(options)
+internal sealed class PostgresDatabase(DbContextOptions<PostgresDatabase> options, WriteGate gate) : NacreDatabase(options, gate)
 {
     /// <summary>Advisory locks are numbers: who writes holds the first, who brings the database to a version the second.</summary>
     private const long WriteLock = 0x6e61637265, MigrationLock = 0x6e61637266;
 
     /// <summary>Takes the one lock of all writers. The statements that follow see all that was committed before it was had, and the commit, or the end of the
     /// connection, gives it back. A server that vanished with it is waited for five minutes at most.</summary>
-    public override async Task<IDbContextTransaction> BeginWriteAsync(CancellationToken cancellationToken)
+    protected override async Task<IDbContextTransaction> BeginAloneAsync(CancellationToken cancellationToken)
     {
         var transaction = await Database.BeginTransactionAsync(cancellationToken);
         try
@@ -61,5 +61,5 @@ internal sealed class PostgresDatabase(DbContextOptions<PostgresDatabase> option
 /// <summary>Lets <c>dotnet ef</c> write migrations for PostgreSQL.</summary>
 internal sealed class PostgresDatabaseDesign : IDesignTimeDbContextFactory<PostgresDatabase>
 {
-    public PostgresDatabase CreateDbContext(string[] args) => new(new DbContextOptionsBuilder<PostgresDatabase>().UseNpgsql("Host=nowhere").Options);
+    public PostgresDatabase CreateDbContext(string[] args) => new(new DbContextOptionsBuilder<PostgresDatabase>().UseNpgsql("Host=nowhere").Options, new WriteGate());
 }

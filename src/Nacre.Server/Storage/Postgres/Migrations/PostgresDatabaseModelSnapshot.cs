@@ -23,6 +23,42 @@ namespace Nacre.Server.Storage.Postgres.Migrations
 
             NpgsqlModelBuilderExtensions.UseIdentityByDefaultColumns(modelBuilder);
 
+            modelBuilder.Entity("Nacre.Server.AccountRow", b =>
+                {
+                    b.Property<string>("Name")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<byte[]>("Authenticator")
+                        .HasColumnType("bytea");
+
+                    b.Property<long?>("InvitationExpiresAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<byte[]>("InvitationHash")
+                        .HasColumnType("bytea");
+
+                    b.Property<bool>("InvitationRemovesSecondFactor")
+                        .HasColumnType("boolean");
+
+                    b.Property<bool>("IsAuthenticatorConfirmed")
+                        .HasColumnType("boolean");
+
+                    b.Property<long>("LastAuthenticatorStep")
+                        .HasColumnType("bigint");
+
+                    b.Property<string>("Password")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.HasKey("Name");
+
+                    b.HasIndex("InvitationHash")
+                        .IsUnique();
+
+                    b.ToTable("Accounts", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.AdministratorRow", b =>
                 {
                     b.Property<string>("Name")
@@ -31,6 +67,13 @@ namespace Nacre.Server.Storage.Postgres.Migrations
 
                     b.Property<long>("CreatedAt")
                         .HasColumnType("bigint");
+
+                    b.Property<string>("Roles")
+                        .IsRequired()
+                        .ValueGeneratedOnAdd()
+                        .HasColumnType("text")
+                        .HasDefaultValue("administrator")
+                        .UseCollation("C");
 
                     b.Property<byte[]>("TokenHash")
                         .IsRequired()
@@ -253,14 +296,115 @@ namespace Nacre.Server.Storage.Postgres.Migrations
                     b.ToTable("Decisions", (string)null);
                 });
 
+            modelBuilder.Entity("Nacre.Server.DeviceOrderRow", b =>
+                {
+                    b.Property<string>("Id")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("Act")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("ApprovedBy")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long?>("DeliveredAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<string>("Detail")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("DeviceId")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long?>("EndedAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<int>("GraceMinutes")
+                        .HasColumnType("integer");
+
+                    b.Property<long?>("LiftedAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<string>("LivePc")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("Mode")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long>("Number")
+                        .HasColumnType("bigint");
+
+                    b.Property<long>("OrderedAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<string>("OrderedBy")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("Receipt")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<bool>("Revoked")
+                        .HasColumnType("boolean");
+
+                    b.Property<string>("Scope")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("SignedOrder")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("State")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.HasKey("Id");
+
+                    b.HasIndex("DeviceId");
+
+                    b.HasIndex("Number");
+
+                    b.ToTable("DeviceOrders", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.DeviceRow", b =>
                 {
                     b.Property<string>("Id")
                         .HasColumnType("text")
                         .UseCollation("C");
 
+                    b.Property<string>("CertificateBefore")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long?>("CertificateEndsAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<string>("CertificateSerial")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
                     b.Property<long>("EnrolledAt")
                         .HasColumnType("bigint");
+
+                    b.Property<bool>("IsWaiting")
+                        .HasColumnType("boolean");
 
                     b.Property<string>("KeyX")
                         .IsRequired()
@@ -350,6 +494,66 @@ namespace Nacre.Server.Storage.Postgres.Migrations
                     b.HasIndex("User");
 
                     b.ToTable("Entitlements", (string)null);
+                });
+
+            modelBuilder.Entity("Nacre.Server.EscrowRow", b =>
+                {
+                    b.Property<string>("DeviceId")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("LivePc")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long>("At")
+                        .HasColumnType("bigint");
+
+                    b.Property<string>("Keys")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<int>("Number")
+                        .HasColumnType("integer");
+
+                    b.Property<string>("RecoveryKey")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long?>("ReleasedAt")
+                        .HasColumnType("bigint");
+
+                    b.HasKey("DeviceId", "LivePc");
+
+                    b.HasIndex("LivePc");
+
+                    b.ToTable("Escrows", (string)null);
+                });
+
+            modelBuilder.Entity("Nacre.Server.FederatedRow", b =>
+                {
+                    b.Property<string>("Subject")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("Name")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("Roles")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.HasKey("Subject");
+
+                    b.HasIndex("Name")
+                        .IsUnique();
+
+                    b.ToTable("Federated", (string)null);
                 });
 
             modelBuilder.Entity("Nacre.Server.GroupMemberRow", b =>
@@ -578,6 +782,13 @@ namespace Nacre.Server.Storage.Postgres.Migrations
                         .HasColumnType("text")
                         .UseCollation("C");
 
+                    b.Property<string>("HostChecks")
+                        .IsRequired()
+                        .ValueGeneratedOnAdd()
+                        .HasColumnType("text")
+                        .HasDefaultValue("[]")
+                        .UseCollation("C");
+
                     b.Property<string>("Unenforceable")
                         .IsRequired()
                         .HasColumnType("text")
@@ -639,6 +850,20 @@ namespace Nacre.Server.Storage.Postgres.Migrations
                     b.HasIndex("DeviceId");
 
                     b.ToTable("Recordings", (string)null);
+                });
+
+            modelBuilder.Entity("Nacre.Server.RecoveryCodeRow", b =>
+                {
+                    b.Property<string>("Person")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<byte[]>("Hash")
+                        .HasColumnType("bytea");
+
+                    b.HasKey("Person", "Hash");
+
+                    b.ToTable("RecoveryCodes", (string)null);
                 });
 
             modelBuilder.Entity("Nacre.Server.ReleaseRow", b =>
@@ -811,6 +1036,52 @@ namespace Nacre.Server.Storage.Postgres.Migrations
                     b.ToTable("SegmentUses", (string)null);
                 });
 
+            modelBuilder.Entity("Nacre.Server.SessionRow", b =>
+                {
+                    b.Property<string>("Id")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long>("CreatedAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<long>("ExpiresAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<bool>("IsFederated")
+                        .HasColumnType("boolean");
+
+                    b.Property<long>("LastUsedAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<string>("Method")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("Person")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("Source")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<byte[]>("TokenHash")
+                        .IsRequired()
+                        .HasColumnType("bytea");
+
+                    b.HasKey("Id");
+
+                    b.HasIndex("Person");
+
+                    b.HasIndex("TokenHash")
+                        .IsUnique();
+
+                    b.ToTable("Sessions", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.SettingRow", b =>
                 {
                     b.Property<string>("Name")
@@ -848,6 +1119,32 @@ namespace Nacre.Server.Storage.Postgres.Migrations
                     b.ToTable("Shares", (string)null);
                 });
 
+            modelBuilder.Entity("Nacre.Server.SignInFlowRow", b =>
+                {
+                    b.Property<string>("Id")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long>("ExpiresAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<int>("Interval")
+                        .HasColumnType("integer");
+
+                    b.Property<long>("NextPollAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<byte[]>("Secrets")
+                        .IsRequired()
+                        .HasColumnType("bytea");
+
+                    b.HasKey("Id");
+
+                    b.HasIndex("ExpiresAt");
+
+                    b.ToTable("SignInFlows", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.StartRow", b =>
                 {
                     b.Property<string>("DeviceId")
@@ -878,6 +1175,25 @@ namespace Nacre.Server.Storage.Postgres.Migrations
                     b.HasIndex("Image", "Version");
 
                     b.ToTable("Starts", (string)null);
+                });
+
+            modelBuilder.Entity("Nacre.Server.ThrottleRow", b =>
+                {
+                    b.Property<string>("Key")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long>("At")
+                        .HasColumnType("bigint");
+
+                    b.Property<int>("Tries")
+                        .HasColumnType("integer");
+
+                    b.HasKey("Key");
+
+                    b.HasIndex("At");
+
+                    b.ToTable("Throttles", (string)null);
                 });
 
             modelBuilder.Entity("Nacre.Server.UserRow", b =>
@@ -959,6 +1275,15 @@ namespace Nacre.Server.Storage.Postgres.Migrations
                         .IsRequired();
                 });
 
+            modelBuilder.Entity("Nacre.Server.DeviceOrderRow", b =>
+                {
+                    b.HasOne("Nacre.Server.DeviceRow", null)
+                        .WithMany()
+                        .HasForeignKey("DeviceId")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+                });
+
             modelBuilder.Entity("Nacre.Server.DeviceRow", b =>
                 {
                     b.HasOne("Nacre.Server.UserRow", null)
@@ -988,6 +1313,21 @@ namespace Nacre.Server.Storage.Postgres.Migrations
                     b.HasOne("Nacre.Server.UserRow", null)
                         .WithMany()
                         .HasForeignKey("User")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+                });
+
+            modelBuilder.Entity("Nacre.Server.EscrowRow", b =>
+                {
+                    b.HasOne("Nacre.Server.DeviceRow", null)
+                        .WithMany()
+                        .HasForeignKey("DeviceId")
+                        .OnDelete(DeleteBehavior.Restrict)
+                        .IsRequired();
+
+                    b.HasOne("Nacre.Server.LivePcRow", null)
+                        .WithMany()
+                        .HasForeignKey("LivePc")
                         .OnDelete(DeleteBehavior.Restrict)
                         .IsRequired();
                 });
@@ -1090,6 +1430,15 @@ namespace Nacre.Server.Storage.Postgres.Migrations
                     b.HasOne("Nacre.Server.ReleaseRow", null)
                         .WithMany()
                         .HasForeignKey("Image", "Version")
+                        .OnDelete(DeleteBehavior.Cascade)
+                        .IsRequired();
+                });
+
+            modelBuilder.Entity("Nacre.Server.RecoveryCodeRow", b =>
+                {
+                    b.HasOne("Nacre.Server.AccountRow", null)
+                        .WithMany()
+                        .HasForeignKey("Person")
                         .OnDelete(DeleteBehavior.Cascade)
                         .IsRequired();
                 });
