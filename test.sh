@@ -31,8 +31,8 @@ say "== smoke: the real program"
 "$nacre_program" --version >/dev/null || die "nacre does not start"
 
 passed=0 failed=0 skipped=0 status=0
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+log=$(mktemp) failures=$(mktemp)
+trap 'rm -f "$log" "$failures"' EXIT
 # Pure tests first, guests last: the first failure is found at the least cost.
 for run in Volumes Nbd Images Server Server:postgresql Player Cli EndToEnd; do
   project=${run%%:*}
@@ -50,6 +50,7 @@ for run in Volumes Nbd Images Server Server:postgresql Player Cli EndToEnd; do
   [ "$project" != EndToEnd ] || parallel=(-parallelMode collections -maxThreads 2 -showLiveOutput)
   NACRE_TEST_DATABASE=$database timeout --kill-after=30s 3600 "$program" -noColor -noLogo -longRunning 60 "${filter[@]}" "${parallel[@]}" 2>&1 | tee "$log"
   code=${PIPESTATUS[0]}
+  grep -A 10 -F '[FAIL]' "$log" >>"$failures"
   summary=$(grep -oE 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+, Skipped: [0-9]+, Not Run: [0-9]+' "$log" | tail -n 1)
   if [ -z "$summary" ]; then
     say "Nacre.$project.Tests ended without a summary (exit code $code)"
@@ -62,5 +63,7 @@ for run in Volumes Nbd Images Server Server:postgresql Player Cli EndToEnd; do
   [ "$code" = 0 ] || status=1
 done
 [ "$failed" = 0 ] || status=1
+# Once more at the end, where whoever sees only the end of it finds them.
+[ ! -s "$failures" ] || { say "== what failed"; cut -c1-300 "$failures"; }
 echo "$passed passed, $failed failed, $skipped skipped"
 exit "$status"
