@@ -24,7 +24,8 @@ public sealed class LeaseReplayTests : IDisposable
     private readonly DeviceKey deviceKey = DeviceKey.Create();
     private readonly HttpListener server = new();
     private byte[]? recorded;
-    private bool replays;
+    private bool replays, alwaysLeavesOut;
+    private string[] manifests = [];
 
     public LeaseReplayTests()
     {
@@ -75,6 +76,22 @@ public sealed class LeaseReplayTests : IDisposable
     }
 
     [Fact]
+    public async Task What_a_renewal_leaves_out_is_taken_from_the_lease_that_was_kept()
+    {
+        using var identity = EnrolledIdentity.Open(paths);
+        manifests = [TrustedOrganisation.Manifest(1)];
+        await OpenedLease.TakeAsync(identity, folder, null, [], TimeProvider.System, Token);
+        await OpenedLease.TakeAsync(identity, folder, null, [], TimeProvider.System, Token);
+        Assert.Empty(JsonDocument.Parse(recorded!).RootElement.GetProperty("manifests").EnumerateArray());
+        Assert.Equal(manifests, folder.Grant!.Manifests);
+
+        (alwaysLeavesOut, manifests) = (true, [TrustedOrganisation.Manifest(2)]);
+        var refused = await Assert.ThrowsAsync<NacreException>(() => OpenedLease.TakeAsync(identity, folder, null, [], TimeProvider.System, Token));
+        Assert.Equal(ErrorCatalogue.LeaseNotAuthentic, refused.Kind);
+        Assert.Equal([TrustedOrganisation.Manifest(1)], folder.Grant!.Manifests);
+    }
+
+    [Fact]
     public async Task What_the_server_knew_at_another_request_is_refused()
     {
         using var identity = EnrolledIdentity.Open(paths);
@@ -111,7 +128,7 @@ public sealed class LeaseReplayTests : IDisposable
             if (!replays)
             {
                 recorded = context.Request.Url!.AbsolutePath.EndsWith("/lease", StringComparison.Ordinal)
-                    ? JsonSerializer.SerializeToUtf8Bytes(Grant(nonce), ContractJson.Options)
+                    ? JsonSerializer.SerializeToUtf8Bytes(Grant(nonce, request.RootElement.Deserialize<TakeLease>(ContractJson.Options)!.KnownManifests ?? []), ContractJson.Options)
                     : JsonSerializer.SerializeToUtf8Bytes(
                         new SignedAnchors(Jws.SignClaims(new AnchorClaims("device-1", "office", nonce, []), leaseKey, AnchorClaims.Type)), ContractJson.Options);
             }
@@ -122,13 +139,15 @@ public sealed class LeaseReplayTests : IDisposable
         }
     }
 
-    private LeaseGrant Grant(string nonce)
+    private LeaseGrant Grant(string nonce, IReadOnlyList<string> known)
     {
         var now = TimeProvider.System.GetUtcNow().ToUnixTimeSeconds();
-        var claims = new LeaseClaims("device-1", "ann", "office", "debian", 1, null, now, now + 600, nonce, []);
+        var claims = new LeaseClaims("device-1", "ann", "office", "desk", 2, 1, now, now + 600, nonce, []);
         var keys = JWE.EncryptBytes(
             JsonSerializer.SerializeToUtf8Bytes(new LeaseKeys("", new Dictionary<string, string>()), ContractJson.Options),
             [new JweRecipient(JweAlgorithm.ECDH_ES_A256KW, new Jwk(crv: "P-256", x: deviceKey.PublicKey.X, y: deviceKey.PublicKey.Y))], JweEncryption.A256GCM, mode: SerializationMode.Compact);
-        return new LeaseGrant(Jws.SignClaims(claims, leaseKey, DeviceToken.LeaseType), [], keys);
+        var leftOut = manifests.ToLookup(manifest => alwaysLeavesOut || known.Contains(LeaseGrant.DigestOf(manifest)));
+        return new LeaseGrant(
+            Jws.SignClaims(claims, leaseKey, DeviceToken.LeaseType), [.. leftOut[false]], keys, KnownManifests: [.. leftOut[true].Select(LeaseGrant.DigestOf)]);
     }
 }

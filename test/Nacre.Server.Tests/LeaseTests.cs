@@ -68,6 +68,31 @@ public class LeaseTests
     }
 
     [Fact]
+    public async Task Manifests_that_the_device_has_are_left_out_and_only_those()
+    {
+        await using var world = await StartAsync();
+        await world.PublishAsync(1);
+        var (_, _, client) = await world.EnrolAsync();
+        await world.EntitleAsync();
+        var first = await client.TakeLeaseAsync("desk", new TakeLease(null));
+        Assert.Null(first.KnownManifests);
+        string[] known = [LeaseGrant.DigestOf(Assert.Single(first.Manifests)), LeaseGrant.DigestOf("another server's")];
+        var renewed = await client.TakeLeaseAsync("desk", new TakeLease(null, KnownManifests: known));
+        Assert.Empty(renewed.Manifests);
+        Assert.Equal(first.Manifests, renewed.With(first.Manifests).Manifests);
+
+        // What is new is sent, beside what is known.
+        await world.PublishAsync(2);
+        var updated = await client.TakeLeaseAsync("desk", new TakeLease(1, KnownManifests: known));
+        Assert.Equal([known[0]], updated.KnownManifests);
+        Assert.Equal([.. updated.Manifests, .. first.Manifests], updated.With(first.Manifests).Manifests);
+        Assert.NotEqual(first.Manifests, updated.Manifests);
+
+        await FailsAsync(ErrorCatalogue.RequestInvalid, client.TakeLeaseAsync("desk", new TakeLease(1, KnownManifests: [.. Enumerable.Repeat(known[0], TakeLease.MostKnown + 1)])));
+        await FailsAsync(ErrorCatalogue.RequestInvalid, client.TakeLeaseAsync("desk", new TakeLease(1, KnownManifests: [null!])));
+    }
+
+    [Fact]
     public async Task Who_is_not_entitled_learns_nothing()
     {
         await using var world = await StartAsync();
