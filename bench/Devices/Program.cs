@@ -1,18 +1,20 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Contracts.Trust;
 
-// Devices URL TOKEN-FILE SERVER-PID DEVICES CONNECTED RENEWALS WORKERS: simulated devices against one server. bench/devices.sh runs it.
+// Devices URL TOKEN-FILE SERVER-PID DEVICES CONNECTED CONTACTS WORKERS AUTHORITIES: simulated devices against one server. bench/devices.sh runs it.
 var server = new Uri(args[0]);
 var token = (await File.ReadAllTextAsync(args[1])).Trim();
 int Number(int place) => int.Parse(args[place], CultureInfo.InvariantCulture);
-var (process, count, connected, renewals, workers) = (Number(2), Number(3), Number(4), Number(5), Number(6));
-using var admin = new NacreClient(server, Credential.Administrator(token), timeout: TimeSpan.FromMinutes(10));
-using var nobody = new NacreClient(server);
+var (process, count, connected, contacts, workers) = (Number(2), Number(3), Number(4), Number(5), Number(6));
+var trust = ServerTrust.Of(await File.ReadAllTextAsync(args[7]));
+using var admin = new NacreClient(server, Credential.Administrator(token), timeout: TimeSpan.FromMinutes(10), trust: trust);
+using var nobody = new NacreClient(server, trust: trust);
 
 // One release, one LivePC, one user for 50 devices.
 using var publisher = ECDsa.Create(ECCurve.NamedCurves.nistP256);
@@ -47,40 +49,52 @@ for (var i = 0; i <= count / 50; i++)
 }
 
 var devices = new (string Id, NacreClient Client)[count];
+Nacre.Contracts.PublicKey? leaseKey = null;
 var enrolling = Stopwatch.StartNew();
 await Parallel.ForEachAsync(Enumerable.Range(0, count), new ParallelOptions { MaxDegreeOfParallelism = workers }, async (i, cancellationToken) =>
 {
     var made = await admin.CreateEnrolmentCodeAsync(new CreateEnrolmentCode($"user-{i / 50}", null), cancellationToken);
     _ = EnrolmentCode.TryParse(made.Code, out var code);
     var key = DeviceKey.Create();
-    var device = await nobody.EnrolAsync(code!, $"laptop-{i}", key, null, cancellationToken);
-    devices[i] = (device.DeviceId, new NacreClient(server, Credential.Device(device.DeviceId, key)));
+    using var tls = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+    var device = await nobody.EnrolAsync(code!, $"laptop-{i}", key, PublicKeys.From(tls), cancellationToken);
+    using var loaded = X509CertificateLoader.LoadCertificate(Convert.FromBase64String(device.Certificate!));
+    var certificate = loaded.CopyWithPrivateKey(tls);
+    leaseKey = device.LeaseKey;
+    devices[i] = (device.DeviceId, new NacreClient(server, Credential.Device(device.DeviceId, key, () => certificate), trust: trust, isLong: true));
 });
 Say("enrolled", $"{count} devices in {enrolling.Elapsed.TotalSeconds:0} s");
 
-// Renewals, each with the policy. Each device has the release, as on all days but those of an update.
+// What a device does in its day. Each has the release, as on all days but those of an update.
 string[] known = [LeaseGrant.DigestOf(signed)];
-var took = new double[renewals];
-var next = -1;
-var (cpu, bytes, clock) = (Cpu(), Loopback(), Stopwatch.StartNew());
-await Task.WhenAll(Enumerable.Range(0, workers).Select(_ => Task.Run(async () =>
+var revisions = new string?[count];
+var layers = (string[])["applications", "settings", "data"];
+var volume = Guid.NewGuid();
+StatedAnchor[] Anchors(long position) => [.. layers.Select(layer => new StatedAnchor(new LayerAnchor(layer, volume, 1, position), null))];
+await RunAsync("", RenewAsync, Math.Min(contacts, 2000)); // the server's code is compiled by now
+var renewal = await RunAsync("renewals", RenewAsync, contacts);
+var contact = await RunAsync("contacts", async i =>
 {
-    for (var i = Interlocked.Increment(ref next); i < renewals; i = Interlocked.Increment(ref next))
+    var answer = await devices[i % count].Client.StateAnchorsAsync("desk", new StateAnchors(RandomNumberGenerator.GetHexString(32), Anchors(2 + i), revisions[i % count]));
+    if (revisions[i % count] is not null && !Jws.TryVerify(answer.Anchors, leaseKey!, AnchorClaims.Type, out _))
     {
-        var since = Stopwatch.GetTimestamp();
-        await devices[i % count].Client.TakeLeaseAsync("desk", new TakeLease(null, RandomNumberGenerator.GetHexString(32), KnownManifests: known));
-        took[i] = Stopwatch.GetElapsedTime(since).TotalMilliseconds;
+        throw new InvalidOperationException("no answer");
     }
-})));
-var (perRenewal, bytesPerRenewal) = ((Cpu() - cpu) / renewals, (double)(Loopback() - bytes) / renewals);
-Array.Sort(took);
-Say("renewals", $"{renewals / clock.Elapsed.TotalSeconds:0} a second with {workers} at once; p50 {took[renewals / 2]:0.0} ms, p99 {took[renewals * 99 / 100]:0.0} ms; {perRenewal:0.00} ms of processor time and {bytesPerRenewal:0} bytes each");
+}, contacts);
+
+async Task RenewAsync(int i)
+{
+    // As a player: with the trust metadata, of which most often only the timestamp is new.
+    var client = devices[i % count].Client;
+    revisions[i % count] = (await client.TakeLeaseAsync("desk", new TakeLease(null, RandomNumberGenerator.GetHexString(32), Anchors(1), KnownManifests: known))).Revision;
+    await client.FetchTrustFileAsync("timestamp.json", 100_000, CancellationToken.None);
+}
 
 // Connections, and an order to all of them.
 using var ending = new CancellationTokenSource();
 var heardAt = new long[connected];
 var heard = new CountdownEvent(Math.Max(1, connected));
-(cpu, bytes) = (Cpu(), Loopback());
+var (cpu, bytes) = (Cpu(), Loopback());
 var listening = Enumerable.Range(0, connected).Select(i => devices[i].Client.ListenForOrdersAsync(_ =>
 {
     if (Interlocked.CompareExchange(ref heardAt[i], Stopwatch.GetTimestamp(), 0) == 0)
@@ -110,14 +124,43 @@ if (delays.Length > 0)
     Say("heard", $"{delays.Length} of {connected}{(all ? "" : " (the others not)")}: p50 {delays[delays.Length / 2]:0} ms, p99 {delays[delays.Length * 99 / 100]:0} ms after the order was sent");
 }
 
-// At the default intervals, all day: a renewal an hour, two connections, and every four minutes a line, which is one packet and its acknowledgement.
-const int Beat = 10 + (2 * 66);
-Say("a day", $"{(24 * perRenewal) + (2 * perConnection):0.0} ms of processor time and {((24 * bytesPerRenewal) + (2 * bytesPerConnection) + (360 * Beat)) / 1000:0.0} KB for each device that runs all day");
+// At the default intervals: a contact an hour, a renewal and a connection at the start and after 12 hours, and every ten minutes a line, which is one packet and its acknowledgement.
+const int Beat = 10 + 9 + 22 + (2 * 66);
+foreach (var hours in (int[])[10, 24])
+{
+    var renewed = Math.Max(1, hours / 12);
+    Say("a day", $"{(hours * contact.Cpu) + (renewed * renewal.Cpu) + (renewed * perConnection):0.0} ms of processor time and {((hours * contact.Bytes) + (renewed * renewal.Bytes) + (renewed * bytesPerConnection) + (hours * 6 * Beat)) / 1000:0.0} KB for each device that runs for {hours} hours");
+}
+
 await ending.CancelAsync();
 await Task.WhenAll(listening).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
 
 // Of all packets on the loopback interface, with their headers; each is counted once. Nothing else may use it meanwhile.
 static long Loopback() => long.Parse(File.ReadLines("/proc/net/dev").Select(line => line.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)).First(words => words[0] == "lo:")[1], CultureInfo.InvariantCulture);
+
+async Task<(double Cpu, double Bytes)> RunAsync(string what, Func<int, Task> act, int times)
+{
+    var took = new double[times];
+    var next = -1;
+    var (cpu, bytes, clock) = (Cpu(), Loopback(), Stopwatch.StartNew());
+    await Task.WhenAll(Enumerable.Range(0, workers).Select(_ => Task.Run(async () =>
+    {
+        for (var i = Interlocked.Increment(ref next); i < times; i = Interlocked.Increment(ref next))
+        {
+            var since = Stopwatch.GetTimestamp();
+            await act(i);
+            took[i] = Stopwatch.GetElapsedTime(since).TotalMilliseconds;
+        }
+    })));
+    var each = (Cpu: (Cpu() - cpu) / times, Bytes: (double)(Loopback() - bytes) / times);
+    Array.Sort(took);
+    if (what.Length > 0)
+    {
+        Say(what, $"{times / clock.Elapsed.TotalSeconds:0} a second with {workers} at once; p50 {took[times / 2]:0.0} ms, p99 {took[times * 99 / 100]:0.0} ms; {each.Cpu:0.00} ms of processor time and {each.Bytes:0} bytes each");
+    }
+
+    return each;
+}
 
 double Cpu() => Process.GetProcessById(process).TotalProcessorTime.TotalMilliseconds;
 

@@ -44,5 +44,5 @@ public sealed partial class NacreClient
     /// <param name="cancellationToken">Ends it.</param>
     /// <exception cref="NacreException">ServerUnreachable (also after a long silence), Unauthenticated, ClockWrong.</exception>
     public Task ListenForOrdersAsync(Func<CancellationToken, Task> heard, CancellationToken cancellationToken = default) =>
-        transport.ListenAsync("v1/device/events", line => line == $"event: {DeviceEvents.Orders}", heard, DeviceEvents.Beat * 2.5, cancellationToken);
+        transport.ListenAsync("v1/device/events", line => line == $"event: {DeviceEvents.Orders}", heard, DeviceEvents.LongestSilence, cancellationToken);
 }

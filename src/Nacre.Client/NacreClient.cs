@@ -18,11 +18,12 @@ public sealed partial class NacreClient : IDisposable
     /// <param name="time">The clock for tokens and pauses; null: the computer's.</param>
     /// <param name="timeout">How long one try may take; null: 100 seconds.</param>
     /// <param name="trust">Whose certificates are believed; null: those that this computer trusts.</param>
+    /// <param name="isLong">Whether it is for one connection that stays open and carries several requests at once (HTTP/2, where TLS agrees on it).</param>
     /// <exception cref="NacreException"><see cref="ErrorCatalogue.UsageInvalid"/>: the address is not one.</exception>
-    public NacreClient(Uri server, Credential? credential = null, TimeProvider? time = null, TimeSpan? timeout = null, ServerTrust? trust = null)
+    public NacreClient(Uri server, Credential? credential = null, TimeProvider? time = null, TimeSpan? timeout = null, ServerTrust? trust = null, bool isLong = false)
     {
         this.time = time ?? TimeProvider.System;
-        transport = new Transport(server, credential ?? Credential.None, this.time, timeout ?? TimeSpan.FromSeconds(100), trust ?? ServerTrust.System);
+        transport = new Transport(server, credential ?? Credential.None, this.time, timeout ?? TimeSpan.FromSeconds(100), trust ?? ServerTrust.System, isLong);
     }
 
     /// <summary>The server's address.</summary>

@@ -18,8 +18,9 @@ internal sealed class Transport : IDisposable
     private readonly Credential credential;
     private readonly TimeProvider time;
     private readonly TimeSpan timeout;
+    private readonly Version version;
 
-    public Transport(Uri server, Credential credential, TimeProvider time, TimeSpan timeout, ServerTrust trust)
+    public Transport(Uri server, Credential credential, TimeProvider time, TimeSpan timeout, ServerTrust trust, bool isLong)
     {
         ArgumentNullException.ThrowIfNull(server);
         if (!server.IsAbsoluteUri || server.Scheme is not ("http" or "https") || server.Query.Length > 0 || server.UserInfo.Length > 0)
@@ -39,12 +40,13 @@ internal sealed class Transport : IDisposable
             AllowAutoRedirect = false,
             UseCookies = false,
             ConnectTimeout = TimeSpan.FromSeconds(10),
-            PooledConnectionLifetime = TimeSpan.FromMinutes(5),
+            PooledConnectionLifetime = isLong ? Timeout.InfiniteTimeSpan : TimeSpan.FromMinutes(5),
             SslOptions = trust.Options((credential as Credential.EnrolledDeviceKey)?.Certificate, time),
         })
         {
             Timeout = Timeout.InfiniteTimeSpan,
         };
+        version = isLong && server.Scheme == "https" ? HttpVersion.Version20 : HttpVersion.Version11;
         http.DefaultRequestHeaders.UserAgent.ParseAdd("nacre");
     }
 
@@ -206,7 +208,7 @@ internal sealed class Transport : IDisposable
     private HttpRequestMessage Request(HttpMethod method, string path, object? body)
     {
         var bytes = body is null ? [] : JsonSerializer.SerializeToUtf8Bytes(body, body.GetType(), ContractJson.Options);
-        var request = new HttpRequestMessage(method, At(path));
+        var request = new HttpRequestMessage(method, At(path)) { Version = version, VersionPolicy = HttpVersionPolicy.RequestVersionOrLower };
         if (body is not null)
         {
             request.Content = new ByteArrayContent(bytes);

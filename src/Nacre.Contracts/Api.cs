@@ -323,8 +323,10 @@ public sealed record TakeLease(
 /// <param name="BootPacks">Where the boot packs of those releases are; a hint, nothing of it is signed.</param>
 /// <param name="RecoveryKey">The organisation's recovery key as PEM; it counts if the trust metadata vouches for it.</param>
 /// <param name="KnownManifests">Those that were left out, by their <see cref="DigestOf"/>; null: none.</param>
+/// <param name="Revision">A word of the server's for what this was made of: see <see cref="StateAnchors"/>.</param>
 public sealed record LeaseGrant(
-    string Lease, IReadOnlyList<string> Manifests, string Keys, IReadOnlyList<BootPack>? BootPacks = null, string? RecoveryKey = null, IReadOnlyList<string>? KnownManifests = null)
+    string Lease, IReadOnlyList<string> Manifests, string Keys, IReadOnlyList<BootPack>? BootPacks = null, string? RecoveryKey = null, IReadOnlyList<string>? KnownManifests = null,
+    string? Revision = null)
 {
     /// <summary>What tells one signed manifest from another: the SHA-256 of its text, base64url.</summary>
     public static string DigestOf(string manifest) => System.Buffers.Text.Base64Url.EncodeToString(System.Security.Cryptography.SHA256.HashData(System.Text.Encoding.ASCII.GetBytes(manifest)));
@@ -406,10 +408,11 @@ public sealed record LayerAnchor(string Layer, Guid Volume, int Epoch, long Posi
 /// where there was no such thing.</param>
 public sealed record StatedAnchor(LayerAnchor Anchor, LayerAnchor? Replaces);
 
-/// <summary>Tells the server how far the user layers of a LivePC have grown.</summary>
+/// <summary>Tells the server how far the user layers of a LivePC have grown; the answer says too whether there is news for it.</summary>
 /// <param name="Nonce">At most 64 characters that the answer repeats.</param>
 /// <param name="Anchors">At most 16, one a layer.</param>
-public sealed record StateAnchors(string Nonce, IReadOnlyList<StatedAnchor> Anchors);
+/// <param name="Revision">The <see cref="LeaseGrant.Revision"/> of the lease that the device has; null: it has none.</param>
+public sealed record StateAnchors(string Nonce, IReadOnlyList<StatedAnchor> Anchors, string? Revision = null);
 
 /// <summary>The answer to <see cref="StateAnchors"/>.</summary>
 /// <param name="Anchors">An <see cref="AnchorClaims"/> as compact JWS (ES256) by the server's lease key.</param>
@@ -420,7 +423,9 @@ public sealed record SignedAnchors(string Anchors);
 /// <param name="LivePc">The LivePC.</param>
 /// <param name="Nonce">The request's.</param>
 /// <param name="Anchors">The newest states.</param>
-public sealed record AnchorClaims(string Sub, string LivePc, string Nonce, IReadOnlyList<LayerAnchor> Anchors)
+/// <param name="IsLeaseCurrent">Whether a renewal would give what the device has: the same releases, policy and origins of segments.</param>
+/// <param name="HasOrders">Whether orders wait for the device: to be fetched.</param>
+public sealed record AnchorClaims(string Sub, string LivePc, string Nonce, IReadOnlyList<LayerAnchor> Anchors, bool IsLeaseCurrent = false, bool HasOrders = false)
 {
     /// <summary>The <c>typ</c> of the signed claims.</summary>
     public const string Type = "nacre-anchors+jwt";

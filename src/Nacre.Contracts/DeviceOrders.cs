@@ -188,7 +188,10 @@ public static class DeviceEvents
     public const string Orders = "orders";
 
     /// <summary>Between two signs of life of the server while nothing happens.</summary>
-    public static TimeSpan Beat { get; } = TimeSpan.FromMinutes(4);
+    public static TimeSpan Beat { get; } = TimeSpan.FromMinutes(10);
+
+    /// <summary>A connection that is silent for longer is a dead one.</summary>
+    public static TimeSpan LongestSilence { get; } = Beat * 1.25;
 }
 
 /// <summary>Asks for the code with which a user puts off the end of a lease without a network.</summary>

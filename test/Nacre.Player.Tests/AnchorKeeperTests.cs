@@ -191,7 +191,7 @@ public sealed class AnchorKeeperTests : IDisposable
     }
 
     [Fact]
-    public async Task While_it_runs_what_was_written_is_stated_at_each_interval_and_a_server_that_is_away_is_asked_again()
+    public async Task While_it_runs_what_was_written_is_kept_at_each_interval_and_stated_at_each_contact_and_a_server_that_is_away_is_asked_again()
     {
         var keeper = Keeper();
         await keeper.LoadAsync(Token);
@@ -203,20 +203,24 @@ public sealed class AnchorKeeperTests : IDisposable
             await heard.WaitAsync(Token);
             await WriteAsync(volumes.Exports["data"]);
             time.Advance(AnchorKeeper.Interval - TimeSpan.FromSeconds(1));
-            Assert.Single(statements);
+            Assert.Equal(statements[0][0].Anchor, File().Read()!.Layers[0].Anchor);
             time.Advance(TimeSpan.FromSeconds(1));
-            await heard.WaitAsync(Token);
+            while (File().Read()!.Layers[0].Anchor.Position == statements[0][0].Anchor.Position)
+            {
+                await Task.Delay(10, Token);
+            }
+
+            Assert.Single(statements);
+            Assert.True((await keeper.CheckInAsync(Token))!.IsLeaseCurrent);
             Assert.True(statements[1][0].Anchor.Position > statements[0][0].Anchor.Position);
 
             isOnline = false;
             await WriteAsync(volumes.Exports["data"]);
-            time.Advance(AnchorKeeper.Interval);
-            await heard.WaitAsync(Token);
+            Assert.Null(await keeper.CheckInAsync(Token));
             Assert.Equal(2, statements.Count);
             Assert.True(File().Read()!.Layers[0].Anchor.Position > statements[1][0].Anchor.Position);
             isOnline = true;
-            time.Advance(AnchorKeeper.Interval);
-            await heard.WaitAsync(Token);
+            Assert.NotNull(await keeper.CheckInAsync(Token));
             Assert.Equal(File().Read()!.Layers[0].Anchor, statements[2][0].Anchor);
         }
 
@@ -353,7 +357,7 @@ public sealed class AnchorKeeperTests : IDisposable
 
     private AnchorKeeper Keeper(TpmCounter? tpm = null) => new(File(), tpm, Answer, problems.Add, time);
 
-    private Task<IReadOnlyList<LayerAnchor>> Answer(IReadOnlyList<StatedAnchor> stated, CancellationToken cancellationToken)
+    private Task<AnchorClaims> Answer(IReadOnlyList<StatedAnchor> stated, CancellationToken cancellationToken)
     {
         try
         {
@@ -363,7 +367,7 @@ public sealed class AnchorKeeperTests : IDisposable
             }
 
             statements.Add(stated);
-            return Task.FromResult(answer(stated));
+            return Task.FromResult(new AnchorClaims("device-1", "office", "n", answer(stated), IsLeaseCurrent: true));
         }
         finally
         {

@@ -96,9 +96,9 @@ public sealed class LeaseReplayTests : IDisposable
     {
         using var identity = EnrolledIdentity.Open(paths);
         using var client = identity.Connect();
-        Assert.Empty(await OpenedLease.StateAnchorsAsync(identity, client, "office", [], Token));
+        Assert.Empty((await OpenedLease.StateAnchorsAsync(identity, client, "office", [], null, Token)).Anchors);
         replays = true;
-        var refused = await Assert.ThrowsAsync<NacreException>(() => OpenedLease.StateAnchorsAsync(identity, client, "office", [], Token));
+        var refused = await Assert.ThrowsAsync<NacreException>(() => OpenedLease.StateAnchorsAsync(identity, client, "office", [], null, Token));
         Assert.Equal(ErrorCatalogue.LeaseNotAuthentic, refused.Kind);
     }
 

@@ -1,3 +1,4 @@
+using System.Security.Cryptography;
 using Nacre.Client;
 using Nacre.Contracts;
 using Xunit;
@@ -165,6 +166,89 @@ public sealed class AnchorTests : IAsyncLifetime
         await StateAsync([.. Enumerable.Range(0, 16).Select(i => State(Data(1) with { Layer = $"layer-{i}" }))]);
         await FailsAsync(ErrorCatalogue.RequestInvalid, client.StateAnchorsAsync("desk", new StateAnchors("n", [State(Data(1))])));
         Assert.Equal(16L, await world.SqlAsync("SELECT COUNT(*) FROM \"Anchors\""));
+    }
+
+    [Fact]
+    public async Task The_answer_says_whether_a_renewal_of_the_lease_would_change_anything()
+    {
+        var ((other, otherKey, otherClient), anchored) = (await world.EnrolAsync("bob"), 100L);
+        await world.PublishAsync(2, channel: null);
+        using var recovery = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        (string What, Func<Task> Do)[] changes =
+        [
+            ("a policy", () => world.Admin.PatchPolicyAsync("organisation", new Dictionary<string, object?> { ["lease.hours"] = 24 })),
+            ("a group", () => world.Admin.CreateGroupAsync("staff")),
+            ("a member", () => world.Admin.PutMemberAsync("staff", "ann", isMember: true)),
+            ("no member", () => world.Admin.PutMemberAsync("staff", "ann", isMember: false)),
+            ("an entitlement", () => world.Admin.EntitleAsync("desk", "bob")),
+            ("a channel", () => world.Admin.MoveChannelAsync("debian", "stable", 2)),
+            ("origins", () => world.Admin.PutOriginsAsync(new StoreOrigins(["https://cdn.example/"]))),
+            ("other origins", () => world.Admin.PutOriginsAsync(new StoreOrigins(["https://cdn.example/", "https://cdn.example/2/"]))),
+            ("a recovery key", () => world.Admin.PutRecoveryKeyAsync(new RecoveryKey(Nacre.Contracts.Trust.TrustKey.From(recovery).Pem))),
+            ("a LivePC", () => world.Admin.CreateLivePcAsync(new CreateLivePc("lab", "debian", null))),
+            ("a boot pack", () => world.SqlAsync("INSERT INTO \"BootPacks\" (\"Image\", \"Version\", \"Segment\", \"Chunks\", \"Length\") VALUES ('debian', 2, 'abc', 1, 1)")),
+            ("layers", () => world.SqlAsync("INSERT INTO \"LivePcLayers\" (\"LivePc\", \"Position\", \"Image\", \"Channel\") VALUES ('lab', 0, 'debian', 'stable')")),
+        ];
+        foreach (var (what, change) in changes)
+        {
+            var revision = (await client.TakeLeaseAsync("desk", new TakeLease(null))).Revision;
+            Assert.True((await NewsAsync(revision)).IsLeaseCurrent, what);
+            await change();
+            Assert.False((await NewsAsync(revision)).IsLeaseCurrent, what);
+        }
+
+        // What devices do by themselves, each hour, changes nothing; and a word of none of this server's is none.
+        var kept = (await client.TakeLeaseAsync("desk", new TakeLease(null))).Revision;
+        await otherClient.TakeLeaseAsync("desk", new TakeLease(null));
+        await StateAsync(State(Data(++anchored)));
+        world.Time.Advance(TimeSpan.FromHours(2));
+        await world.Nobody.FetchTrustFileAsync("timestamp.json", 100_000, TestContext.Current.CancellationToken);
+        await world.EnrolAsync("carl");
+        Assert.True((await NewsAsync(kept)).IsLeaseCurrent);
+        await world.StartAgainAsync();
+        using var again = world.As(device, key);
+        Assert.True((await NewsAsync(kept, again)).IsLeaseCurrent);
+        Assert.False((await NewsAsync(null, again)).IsLeaseCurrent);
+        Assert.False((await NewsAsync("", again)).IsLeaseCurrent);
+
+        // While a roll-out goes on, the clock changes what is offered.
+        await world.Admin.MoveChannelAsync("debian", "stable", 1);
+        await world.Admin.StartRolloutAsync("debian", "stable", new StartRollout(2, [20]));
+        kept = (await again.TakeLeaseAsync("desk", new TakeLease(null))).Revision;
+        Assert.False((await NewsAsync(kept, again)).IsLeaseCurrent);
+        await world.Admin.ChangeRolloutAsync("debian", "stable", RolloutAction.Pause);
+        kept = (await again.TakeLeaseAsync("desk", new TakeLease(null))).Revision;
+        Assert.True((await NewsAsync(kept, again)).IsLeaseCurrent);
+    }
+
+    [Fact]
+    public async Task The_answer_says_whether_orders_wait()
+    {
+        var kept = (await client.TakeLeaseAsync("desk", new TakeLease(null))).Revision;
+        var (_, _, other) = await world.EnrolAsync("bob");
+        await world.Admin.EntitleAsync("desk", "bob");
+        kept = (await client.TakeLeaseAsync("desk", new TakeLease(null))).Revision;
+        Assert.False((await NewsAsync(kept)).HasOrders);
+        var order = await world.Admin.CreateOrderAsync("desk", new CreateOrder(device.DeviceId, RejuvenationDepth.System));
+        Assert.True((await NewsAsync(kept)).HasOrders);
+        Assert.True((await NewsAsync(kept)).IsLeaseCurrent);
+        await world.Admin.WithdrawOrderAsync(order.Id);
+        Assert.False((await NewsAsync(kept)).HasOrders);
+
+        await world.Admin.PatchPolicyAsync("organisation", new Dictionary<string, object?> { ["kill.requireTwoAdmins"] = "never" });
+        kept = (await client.TakeLeaseAsync("desk", new TakeLease(null))).Revision;
+        var kill = Assert.Single(await world.Admin.OrderKillAsync(new OrderKill([device.DeviceId], "desk")));
+        Assert.Equal((false, true), await NewsAsync(kept) is var news ? (news.IsLeaseCurrent, news.HasOrders) : default);
+        await world.Admin.WithdrawDeviceOrderAsync(kill.Id);
+        Assert.Equal((true, false), await NewsAsync(kept) is var after ? (after.IsLeaseCurrent, after.HasOrders) : default);
+        var others = (await other.TakeLeaseAsync("desk", new TakeLease(null))).Revision;
+        Assert.Equal(kept, others);
+    }
+
+    private async Task<AnchorClaims> NewsAsync(string? revision, NacreClient? from = null)
+    {
+        var answer = await (from ?? client).StateAnchorsAsync("desk", new StateAnchors("nonce", [], revision));
+        return Jws.VerifyClaims<AnchorClaims>(answer.Anchors, device.LeaseKey, ErrorCatalogue.LeaseNotAuthentic, AnchorClaims.Type);
     }
 
     private static LayerAnchor Data(long position) => new("data", Volume, 1, position);

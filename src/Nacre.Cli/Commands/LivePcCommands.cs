@@ -370,7 +370,7 @@ internal static class LivePcCommands
 
     private static Command Contact()
     {
-        var command = new Command("contact", "Have a LivePC that runs ask the server for the administrator's orders now, instead of within five minutes") { Name };
+        var command = new Command("contact", "Have a LivePC that runs ask the server for the administrator's orders now, instead of at its next contact") { Name };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var name = parsed.GetValue(Name)!;

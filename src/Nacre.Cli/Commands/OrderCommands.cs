@@ -28,7 +28,7 @@ internal static class OrderCommands
     private static Command Rejuvenate()
     {
         var device = new Option<string>("--device") { Description = "The device, as 'nacre device list' names it", Required = true };
-        var command = new Command("rejuvenate", "Order a device to rejuvenate a LivePC: done at its next contact, within five minutes where it runs, after a warning in the guest")
+        var command = new Command("rejuvenate", "Order a device to rejuvenate a LivePC: done at its next contact, at once where it runs and is connected, after a warning in the guest")
         {
             LivePcCommands.Name, device, RejuvenationCommands.Depth, RejuvenationCommands.To, RejuvenationCommands.Before,
         };

@@ -5,10 +5,11 @@ namespace Nacre.Player.Anchors;
 
 /// <summary>Keeps a LivePC's anchors while a player has it: checks its layers as they are opened, then writes down how far they have grown, here, at the server and
 /// in the TPM.</summary>
+#pragma warning disable CA1001 // A semaphore whose wait handle nobody takes holds nothing.
 internal sealed class AnchorKeeper
+#pragma warning restore CA1001
 {
-    /// <summary>How often a LivePC that runs states its anchors: the most that an older copy can lack without the server's notice. A request of some hundred
-    /// bytes, and none where nothing was written.</summary>
+    /// <summary>How often a LivePC that runs writes its anchors down on this computer. The server is told at <see cref="CheckInAsync"/>.</summary>
     internal static readonly TimeSpan Interval = TimeSpan.FromMinutes(5);
 
     /// <summary>A TPM's memory bears some hundred thousand writes, so one is made an hour at most, and one at each clean end: a workday's ten last for decades.</summary>
@@ -19,7 +20,8 @@ internal sealed class AnchorKeeper
 
     private readonly AnchorFile file;
     private readonly TpmCounter? tpm;
-    private readonly Func<IReadOnlyList<StatedAnchor>, CancellationToken, Task<IReadOnlyList<LayerAnchor>>> state;
+    private readonly Func<IReadOnlyList<StatedAnchor>, CancellationToken, Task<AnchorClaims>> state;
+    private readonly SemaphoreSlim turn = new(1, 1);
     private readonly Action<string> problem;
     private readonly TimeProvider time;
     private readonly Dictionary<string, Volume> volumes = new(StringComparer.Ordinal);
@@ -33,11 +35,11 @@ internal sealed class AnchorKeeper
 
     /// <param name="file">Where this device keeps them.</param>
     /// <param name="tpm">The TPM's counter, where there is one.</param>
-    /// <param name="state">Tells the server, and returns what it knows.</param>
+    /// <param name="state">Tells the server, and returns what it says.</param>
     /// <param name="problem">Told what a person should know.</param>
     /// <param name="time">The clock.</param>
     public AnchorKeeper(
-        AnchorFile file, TpmCounter? tpm, Func<IReadOnlyList<StatedAnchor>, CancellationToken, Task<IReadOnlyList<LayerAnchor>>> state, Action<string> problem, TimeProvider time)
+        AnchorFile file, TpmCounter? tpm, Func<IReadOnlyList<StatedAnchor>, CancellationToken, Task<AnchorClaims>> state, Action<string> problem, TimeProvider time)
     {
         this.file = file;
         this.tpm = tpm;
@@ -160,16 +162,30 @@ internal sealed class AnchorKeeper
         return new Keeping(this);
     }
 
-    /// <summary>Says how far the layers have grown, and again whenever the interval is over.</summary>
+    /// <summary>Writes down how far the layers have grown, and tells the server.</summary>
+    /// <returns>What it said; null where it could not be asked.</returns>
+    public async Task<AnchorClaims?> CheckInAsync(CancellationToken cancellationToken)
+    {
+        AnchorClaims? answer = null;
+        await TryAsync(
+            async () =>
+            {
+                await KeepAsync(mayCount: false).ConfigureAwait(false);
+                answer = await StateAsync(cancellationToken).ConfigureAwait(false);
+            }, cancellationToken).ConfigureAwait(false);
+        return answer;
+    }
+
+    /// <summary>Says how far the layers have grown, and from then on writes it down whenever the interval is over.</summary>
     private async Task RunAsync(CancellationToken cancellationToken)
     {
         using var timer = new PeriodicTimer(Interval, time);
         try
         {
-            await TryAsync(() => StateAsync(cancellationToken)).ConfigureAwait(false);
+            await TryAsync(() => StateNewsAsync(cancellationToken), cancellationToken).ConfigureAwait(false);
             while (await timer.WaitForNextTickAsync(cancellationToken).ConfigureAwait(false))
             {
-                await TryAsync(() => KeepAsync(mayCount: time.GetElapsedTime(lastCount) >= CountInterval, cancellationToken)).ConfigureAwait(false);
+                await TryAsync(() => KeepAsync(mayCount: time.GetElapsedTime(lastCount) >= CountInterval), cancellationToken).ConfigureAwait(false);
             }
         }
         catch (OperationCanceledException)
@@ -178,8 +194,8 @@ internal sealed class AnchorKeeper
         }
     }
 
-    /// <summary>Writes down how far the layers have grown, then tells the server: it never knows more than this device.</summary>
-    private async Task KeepAsync(bool mayCount, CancellationToken cancellationToken)
+    /// <summary>Writes down how far the layers have grown: before the server is told, which so never knows more than this device.</summary>
+    private async Task KeepAsync(bool mayCount)
     {
         foreach (var (layer, volume) in volumes)
         {
@@ -187,12 +203,12 @@ internal sealed class AnchorKeeper
         }
 
         await SaveAsync(mayCount).ConfigureAwait(false);
-        await StateAsync(cancellationToken).ConfigureAwait(false);
     }
 
-    /// <summary>What fails now (a full disk, no server) is done at the next interval or start.</summary>
-    private static async Task TryAsync(Func<Task> keep)
+    /// <summary>One at a time. What fails now (a full disk, no server) is done at the next interval or start.</summary>
+    private async Task TryAsync(Func<Task> keep, CancellationToken cancellationToken)
     {
+        await turn.WaitAsync(cancellationToken).ConfigureAwait(false);
         try
         {
             await keep().ConfigureAwait(false);
@@ -201,23 +217,33 @@ internal sealed class AnchorKeeper
         {
             // Said where it matters: by the guest's own writes, by the next request to the server.
         }
+        finally
+        {
+            turn.Release();
+        }
     }
 
-    private async Task StateAsync(CancellationToken cancellationToken)
+    private async Task StateNewsAsync(CancellationToken cancellationToken)
+    {
+        if (!book.Statements.SequenceEqual(stated))
+        {
+            await StateAsync(cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    private async Task<AnchorClaims> StateAsync(CancellationToken cancellationToken)
     {
         var statements = book.Statements;
-        if (statements.SequenceEqual(stated))
-        {
-            return;
-        }
-
-        book.Answered(statements, await state(statements, cancellationToken).ConfigureAwait(false));
+        var answer = await state(statements, cancellationToken).ConfigureAwait(false);
+        book.Answered(statements, answer.Anchors);
         stated = book.Statements;
         file.Write(new KeptAnchors(book.Kept, kept));
         if (book.Missed is { } missed)
         {
             problem(missed);
         }
+
+        return answer;
     }
 
     private async Task SaveAsync(bool mayCount)
@@ -286,7 +312,12 @@ internal sealed class AnchorKeeper
             using var limit = new CancellationTokenSource(LastLimit, keeper.time);
             try
             {
-                await TryAsync(() => keeper.KeepAsync(mayCount: true, limit.Token)).ConfigureAwait(false);
+                await keeper.TryAsync(
+                    async () =>
+                    {
+                        await keeper.KeepAsync(mayCount: true).ConfigureAwait(false);
+                        await keeper.StateNewsAsync(limit.Token).ConfigureAwait(false);
+                    }, limit.Token).ConfigureAwait(false);
             }
             catch (OperationCanceledException)
             {

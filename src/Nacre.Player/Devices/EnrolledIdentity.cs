@@ -125,7 +125,8 @@ public sealed class EnrolledIdentity : IDisposable
     internal string ClockPath => Path.Combine(paths.State, "clock");
 
     /// <summary>A client with this device's credential.</summary>
-    public NacreClient Connect() => Connect(TimeProvider.System);
+    /// <param name="isLong">Whether it is for one connection that stays, and carries several requests at once.</param>
+    public NacreClient Connect(bool isLong = false) => Connect(TimeProvider.System, isLong);
 
     /// <summary>Fetches the next certificate of this device for TLS, once two thirds of the life of the one that it has are over. That goes on for its time, so what is interrupted, or fails
     /// because the server is away, is simply done the next time.</summary>
@@ -169,8 +170,8 @@ public sealed class EnrolledIdentity : IDisposable
 
     private TlsIdentity? Tls => tls ??= TlsIdentity.Read(TlsPath(paths), Key);
 
-    private NacreClient Connect(TimeProvider time) =>
-        new(Record.Server, Credential.Device(Record.DeviceId, Key, Record.Server.Scheme == "https" ? () => Tls?.Certificate : null), time, trust: ServerTrust.Of(Record.Authorities));
+    private NacreClient Connect(TimeProvider time, bool isLong = false) =>
+        new(Record.Server, Credential.Device(Record.DeviceId, Key, Record.Server.Scheme == "https" ? () => Tls?.Certificate : null), time, trust: ServerTrust.Of(Record.Authorities), isLong: isLong);
 
     private async Task RenewCertificateAsync(TlsIdentity? before, TimeProvider time, CancellationToken cancellationToken)
     {

@@ -122,16 +122,16 @@ internal sealed class OpenedLease
     }
 
     /// <summary>Tells the server how far the layers have grown.</summary>
-    /// <returns>What the server knows then.</returns>
+    /// <returns>What the server knows then, and whether there is news.</returns>
     /// <exception cref="NacreException">ServerUnreachable, LeaseNotAuthentic, NotEntitled, DeviceRevoked.</exception>
-    public static async Task<IReadOnlyList<LayerAnchor>> StateAnchorsAsync(
-        EnrolledIdentity identity, NacreClient client, string livePc, IReadOnlyList<StatedAnchor> anchors, CancellationToken cancellationToken)
+    public static async Task<AnchorClaims> StateAnchorsAsync(
+        EnrolledIdentity identity, NacreClient client, string livePc, IReadOnlyList<StatedAnchor> anchors, string? revision, CancellationToken cancellationToken)
     {
-        var statement = new StateAnchors(Nonce(), anchors);
+        var statement = new StateAnchors(Nonce(), anchors, revision);
         var answer = await client.StateAnchorsAsync(livePc, statement, cancellationToken).ConfigureAwait(false);
         var claims = Jws.VerifyClaims<AnchorClaims>(answer.Anchors, identity.Record.LeaseKey, ErrorCatalogue.LeaseNotAuthentic, AnchorClaims.Type);
         return claims.Sub == identity.Record.DeviceId && claims.LivePc == livePc && claims.Nonce == statement.Nonce
-            ? claims.Anchors
+            ? claims
             : throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, "what the server knows of the layers is the answer to another request");
     }
 

@@ -161,7 +161,7 @@ public sealed partial class LivePcPlayer
                 {
                     problem(exception);
                 }
-            }, () => TimeSpan.FromMinutes(Policies.Settings.PolicyRefreshInterval.FactoryValue), time, problem, cancellationToken).ConfigureAwait(false);
+            }, () => TimeSpan.FromMinutes(Policies.Settings.PolicyRefreshInterval.FactoryValue), time, problem, _ => { }, cancellationToken).ConfigureAwait(false);
         }
         finally
         {

@@ -1,3 +1,4 @@
+using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Player.Erasure;
 using Nacre.Player.Leases;
@@ -14,13 +15,14 @@ public sealed partial class LivePcSession
     private readonly SemaphoreSlim attending = new(1, 1);
     private Qemu? machine; // that runs
     private volatile bool isKilled;
+    private volatile NacreClient? online; // while orders are listened for
 
     private async Task ListenForDeviceOrdersAsync(CancellationToken cancellationToken)
     {
         try
         {
             await DeviceWatch.RunAsync(
-                paths, AttendDeviceOrdersAsync, () => TimeSpan.FromMinutes(policy.Get(Settings.PolicyRefreshInterval)), time, _ => { }, cancellationToken).ConfigureAwait(false);
+                paths, AttendDeviceOrdersAsync, () => TimeSpan.FromMinutes(policy.Get(Settings.PolicyRefreshInterval)), time, _ => { }, client => online = client, cancellationToken).ConfigureAwait(false);
         }
         catch (OperationCanceledException)
         {
@@ -55,6 +57,11 @@ public sealed partial class LivePcSession
         finally
         {
             attending.Release();
+        }
+
+        if (orderBell.CurrentCount == 0)
+        {
+            orderBell.Release();
         }
     }
 

@@ -14,16 +14,13 @@ namespace Nacre.Player.LivePcs;
 /// <content>Moments of the user's layers, before the guest starts and while it runs, and the administrator's orders.</content>
 public sealed partial class LivePcSession
 {
-    /// <summary>How often a LivePC that runs asks the server for orders.</summary>
-    private static readonly TimeSpan OrderInterval = TimeSpan.FromMinutes(5);
-
     /// <summary>How long a start waits for a server that does not answer.</summary>
     private static readonly TimeSpan OrderLimit = TimeSpan.FromSeconds(20);
 
     /// <summary>From the warning in the guest to its end.</summary>
     private static readonly TimeSpan OrderWarning = TimeSpan.FromSeconds(30);
 
-    private readonly SemaphoreSlim momentTurn = new(1, 1);
+    private readonly SemaphoreSlim momentTurn = new(1, 1), orderBell = new(0);
     private MomentStore? moments;
     private OrderDesk? desk;
     private NbdServer? disks; // disposed by the scope that made it
@@ -86,7 +83,7 @@ public sealed partial class LivePcSession
         moments.Repair();
     }
 
-    /// <summary>Asks the server; what it can't be asked now is asked at the next interval.</summary>
+    /// <summary>Asks the server; what it can't be asked now is asked at the next contact.</summary>
     /// <returns>Whether it answered.</returns>
     private async Task<bool> HearAsync(CancellationToken cancellationToken)
     {
@@ -104,7 +101,7 @@ public sealed partial class LivePcSession
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
-            // At the next interval.
+            // At the next contact.
         }
 
         return false;
@@ -167,26 +164,22 @@ public sealed partial class LivePcSession
         }
     }
 
+    /// <summary>Follows the orders to rejuvenate, whenever the server said that there are orders. Not where that is heard: a kill does not wait for this one's warning.</summary>
     private async Task ListenForOrdersAsync(CancellationToken cancellationToken)
     {
-        using var timer = new PeriodicTimer(OrderInterval, time);
         try
         {
-            while (await timer.WaitForNextTickAsync(cancellationToken).ConfigureAwait(false))
+            while (true)
             {
-                await FollowOrdersAsync(cancellationToken).ConfigureAwait(false);
+                await orderBell.WaitAsync(cancellationToken).ConfigureAwait(false);
+                await HearAsync(cancellationToken).ConfigureAwait(false);
+                await ObeyAsync(cancellationToken).ConfigureAwait(false);
             }
         }
         catch (OperationCanceledException)
         {
             // The guest ends.
         }
-    }
-
-    private async Task FollowOrdersAsync(CancellationToken cancellationToken)
-    {
-        await HearAsync(cancellationToken).ConfigureAwait(false);
-        await ObeyAsync(cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>Where there is an order, warns the user, and has the guest shut down and started again, which carries it out.</summary>

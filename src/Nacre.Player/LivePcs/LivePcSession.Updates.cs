@@ -13,6 +13,9 @@ public sealed partial class LivePcSession
 {
     private static readonly TimeSpan UpdateTick = TimeSpan.FromMinutes(1);
 
+    /// <summary>A lease is renewed once an eighth of it is over, or this; before, where there is news.</summary>
+    private static readonly TimeSpan LongestYouth = TimeSpan.FromHours(12);
+
     /// <summary>From the warning in the guest to its end, where the deadline of an update has come.</summary>
     private static readonly TimeSpan DeadlineWarning = TimeSpan.FromMinutes(5);
 
@@ -23,7 +26,7 @@ public sealed partial class LivePcSession
     private async Task KeepUpToDateAsync(CancellationToken cancellationToken)
     {
         // Not all devices at once.
-        var contactAt = time.GetUtcNow() + (Interval() * (0.2 + (0.8 * Random.Shared.NextDouble())));
+        var (contactAt, isToLook) = (time.GetUtcNow() + (Interval() * (0.2 + (0.8 * Random.Shared.NextDouble()))), true);
         using var timer = new PeriodicTimer(UpdateTick, time);
         try
         {
@@ -32,11 +35,16 @@ public sealed partial class LivePcSession
             {
                 if (time.GetUtcNow() >= contactAt)
                 {
-                    await RenewLeaseAsync(cancellationToken).ConfigureAwait(false);
-                    contactAt = time.GetUtcNow() + Interval();
-                    if (policy.Get(Settings.UpdateApply) != UpdateMode.Manual)
+                    if (!await IsWithoutNewsAsync(cancellationToken).ConfigureAwait(false))
                     {
-                        await LookForUpdateAsync(cancellationToken).ConfigureAwait(false);
+                        await RenewLeaseAsync(cancellationToken).ConfigureAwait(false);
+                        isToLook = true;
+                    }
+
+                    contactAt = time.GetUtcNow() + Interval();
+                    if (isToLook && policy.Get(Settings.UpdateApply) != UpdateMode.Manual)
+                    {
+                        isToLook = !await LookForUpdateAsync(cancellationToken).ConfigureAwait(false);
                     }
                 }
 
@@ -48,17 +56,42 @@ public sealed partial class LivePcSession
         {
             // The guest ends.
         }
-
-        TimeSpan Interval() => TimeSpan.FromMinutes(policy.Get(Settings.PolicyRefreshInterval));
     }
 
+    /// <summary>Tells the server how far the layers have grown, and hears whether a renewal of the lease would change anything: most often it would not, and is left out for
+    /// as long as the lease is young.</summary>
+    private async Task<bool> IsWithoutNewsAsync(CancellationToken cancellationToken)
+    {
+        AnchorClaims? answer = null;
+        try
+        {
+            answer = keeper is null ? null : await keeper.CheckInAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (ObjectDisposedException)
+        {
+            // The connection ended in this moment.
+        }
+
+        if (answer?.HasOrders == true)
+        {
+            await AttendDeviceOrdersAsync(cancellationToken).ConfigureAwait(false);
+        }
+
+        var issued = DateTimeOffset.FromUnixTimeSeconds(claims!.Iat);
+        var youth = (DateTimeOffset.FromUnixTimeSeconds(claims.Exp) - issued) / 8;
+        return answer?.IsLeaseCurrent == true && time.GetUtcNow() + Interval() - issued < (youth < LongestYouth ? youth : LongestYouth);
+    }
+
+    private TimeSpan Interval() => TimeSpan.FromMinutes(policy.Get(Settings.PolicyRefreshInterval));
+
     /// <summary>Downloads what is on offer, while the policy lets it.</summary>
-    private async Task LookForUpdateAsync(CancellationToken cancellationToken)
+    /// <returns>Whether there is nothing more to do about it until there is news.</returns>
+    private async Task<bool> LookForUpdateAsync(CancellationToken cancellationToken)
     {
         if (await WhyNotNowAsync(cancellationToken).ConfigureAwait(false) is { } reason)
         {
             Change(now => now with { Update = reason });
-            return;
+            return false;
         }
 
         using var allowed = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
@@ -71,6 +104,7 @@ public sealed partial class LivePcSession
                 folder.Name, folder.UserPackages ?? UserPackageChoice.Postpone, planned => Change(now => now with { Update = $"downloading release {planned.To}" }), new Ignored(), retry: false,
                 isToStart: policy.Get(Settings.UpdateApply) != UpdateMode.Download, from: null, allowed.Token).ConfigureAwait(false);
             Change(now => now with { Update = Say(book.Read(), found) });
+            return true;
         }
         catch (NacreException exception)
         {
@@ -85,6 +119,8 @@ public sealed partial class LivePcSession
             await ended.CancelAsync().ConfigureAwait(false);
             await watching.ConfigureAwait(false);
         }
+
+        return false;
     }
 
     /// <summary>Ends a download when the window closes, the battery takes over or the network becomes metered; what is here stays.</summary>

@@ -73,6 +73,7 @@ public sealed partial class LivePcSession : IDisposable
     private ImageKind kind; // of the LivePC's image
     private OpenReleases? releases;
     private OpenedLease? lease;
+    private AnchorKeeper? keeper;
     private SecretBytes? key; // of the LivePC's volumes: kept for a start that this player makes by itself
     private Unhealthy? unhealthy;
 
@@ -234,8 +235,8 @@ public sealed partial class LivePcSession : IDisposable
     /// <summary>What a computer's name may have of this device and LivePC: always the same, and nothing secret.</summary>
     private string SerialOf(EnrolledIdentity identity) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes($"{identity.Record.DeviceId} {folder.Name}")).AsSpan(0, 4));
 
-    private Task<AnchorKeeper> LoadAnchorsAsync(EnrolledIdentity identity, NacreClient client) => OpenLayers.LoadAnchorsAsync(
-        folder, identity, client, problem => Change(now => now with { FreshnessProblem = problem }), time, stopping.Token);
+    private async Task<AnchorKeeper> LoadAnchorsAsync(EnrolledIdentity identity, NacreClient client) => keeper = await OpenLayers.LoadAnchorsAsync(
+        folder, identity, () => online ?? client, problem => Change(now => now with { FreshnessProblem = problem }), time, stopping.Token).ConfigureAwait(false);
 
     private async Task<OpenedLease> TakeLeaseAsync(EnrolledIdentity identity, AnchorKeeper anchors)
     {

@@ -1,3 +1,4 @@
+using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Player.Devices;
 
@@ -14,9 +15,11 @@ internal static class DeviceWatch
     /// <param name="interval">The longest pause between two attempts.</param>
     /// <param name="time">The clock.</param>
     /// <param name="problem">Told why it is not connected; null once it is.</param>
+    /// <param name="connected">Given the client while it is connected, for other requests on the same connection; null after it.</param>
     /// <param name="cancellationToken">Ends it.</param>
     public static async Task RunAsync(
-        PlayerPaths paths, Func<CancellationToken, Task> attend, Func<TimeSpan> interval, TimeProvider time, Action<NacreException?> problem, CancellationToken cancellationToken)
+        PlayerPaths paths, Func<CancellationToken, Task> attend, Func<TimeSpan> interval, TimeProvider time, Action<NacreException?> problem, Action<NacreClient?> connected,
+        CancellationToken cancellationToken)
     {
         var pause = FirstPause;
         while (true)
@@ -25,9 +28,17 @@ internal static class DeviceWatch
             try
             {
                 using var identity = EnrolledIdentity.Open(paths);
-                using var client = identity.Connect();
+                using var client = identity.Connect(isLong: true);
                 problem(null);
-                await client.ListenForOrdersAsync(attend, cancellationToken).ConfigureAwait(false);
+                try
+                {
+                    connected(client);
+                    await client.ListenForOrdersAsync(attend, cancellationToken).ConfigureAwait(false);
+                }
+                finally
+                {
+                    connected(null);
+                }
             }
             catch (NacreException exception) when (exception.Kind == ErrorCatalogue.NotEnrolled)
             {

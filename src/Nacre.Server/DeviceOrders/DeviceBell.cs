@@ -1,12 +1,13 @@
 using System.Collections.Concurrent;
 using System.Threading.Channels;
 using Microsoft.EntityFrameworkCore;
+using Nacre.Contracts;
 
 namespace Nacre.Server;
 
 /// <summary>
 /// Wakes the devices that are connected to this server when there is an order for them. What other servers of the database queued is seen by looking, each second, at the
-/// highest number: one row for a server, however many devices it has. Forgotten with the process; who connects is told what waits.
+/// highest number, and at the rejuvenations that wait: two queries for a server, however many devices it has. Forgotten with the process; who connects is told what waits.
 /// </summary>
 internal sealed class DeviceBell(IServiceScopeFactory scopes, ServerOptions options, TimeProvider time, ILogger<DeviceBell> logger) : BackgroundService
 {
@@ -55,6 +56,7 @@ internal sealed class DeviceBell(IServiceScopeFactory scopes, ServerOptions opti
         }
 
         long? seen = null;
+        HashSet<string>? waiting = null; // rejuvenations, of which there are few
         using var timer = new PeriodicTimer(Look, time);
         while (await timer.WaitForNextTickAsync(stoppingToken))
         {
@@ -72,6 +74,13 @@ internal sealed class DeviceBell(IServiceScopeFactory scopes, ServerOptions opti
                 }
 
                 seen = newest;
+                var orders = await database.Orders.Where(row => row.State == OrderState.Waiting).Select(row => new { row.Id, row.DeviceId }).ToListAsync(stoppingToken);
+                foreach (var order in orders.Where(order => waiting?.Contains(order.Id) == false))
+                {
+                    Ring(order.DeviceId);
+                }
+
+                waiting = [.. orders.Select(order => order.Id)];
             }
 #pragma warning disable CA1031 // The next second is the next chance; a database that is away must not end the server.
             catch (Exception exception) when (exception is not OperationCanceledException)

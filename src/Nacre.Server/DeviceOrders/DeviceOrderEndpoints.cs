@@ -57,7 +57,8 @@ internal static class DeviceOrderEndpoints
             bool waiting;
             await using (var scope = scopes.CreateAsyncScope())
             {
-                waiting = await scope.ServiceProvider.GetRequiredService<DeviceOrders>().HasOpenAsync(device, ending.Token);
+                var database = scope.ServiceProvider.GetRequiredService<NacreDatabase>();
+                waiting = await DeviceOrders.HasOpenAsync(database, device, ending.Token) || await Nacre.Server.Orders.HasWaitingAsync(database, device, ending.Token);
             }
 
             await SayAsync(context, waiting ? Orders : Beat, ending.Token);

@@ -221,7 +221,7 @@ internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Cal
     }
 
     /// <summary>Whether the device has to fetch something.</summary>
-    public Task<bool> HasOpenAsync(string deviceId, CancellationToken cancellationToken) => Open(deviceId).AnyAsync(cancellationToken);
+    public static Task<bool> HasOpenAsync(NacreDatabase database, string deviceId, CancellationToken cancellationToken) => Open(database, deviceId).AnyAsync(cancellationToken);
 
     /// <summary>What the device has to carry out; from now on it can't be withdrawn.</summary>
     public async Task<Result<SignedDeviceOrders>> FetchAsync(string deviceId, FetchDeviceOrders untrusted, CancellationToken cancellationToken)
@@ -231,11 +231,11 @@ internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Cal
             return LeaseErrors.NonceInvalid;
         }
 
-        var rows = await Open(deviceId).AsNoTracking().ToListAsync(cancellationToken);
+        var rows = await Open(database, deviceId).AsNoTracking().ToListAsync(cancellationToken);
         if (rows.Any(row => row.State == DeviceOrderState.Queued))
         {
             await using var transaction = await database.BeginWriteAsync(cancellationToken);
-            rows = await Open(deviceId).ToListAsync(cancellationToken); // one may have been withdrawn since
+            rows = await Open(database, deviceId).ToListAsync(cancellationToken); // one may have been withdrawn since
             foreach (var row in rows.Where(row => row.State == DeviceOrderState.Queued))
             {
                 (row.State, row.DeliveredAt) = (DeviceOrderState.Delivered, time.Now());
@@ -307,7 +307,7 @@ internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Cal
         return default(Done);
     }
 
-    private IQueryable<DeviceOrderRow> Open(string deviceId) => database.DeviceOrders.Where(row => row.DeviceId == deviceId && row.LiftedAt == null
+    private static IQueryable<DeviceOrderRow> Open(NacreDatabase database, string deviceId) => database.DeviceOrders.Where(row => row.DeviceId == deviceId && row.LiftedAt == null
         && (row.State == DeviceOrderState.Queued || row.State == DeviceOrderState.Delivered || row.State == DeviceOrderState.Failed));
 
     private Task<DeviceRow> DeviceOfAsync(DeviceOrderRow row, CancellationToken cancellationToken) => database.Devices.SingleAsync(device => device.Id == row.DeviceId, cancellationToken);

@@ -214,7 +214,7 @@ internal sealed class StoreKeeper(NacreDatabase database, ISegmentStore store, S
 /// <summary>Where devices may fetch segments besides the server, as the administrator says.</summary>
 internal sealed class Origins(NacreDatabase database, AuditTrail audit)
 {
-    private const string Setting = "origins";
+    public const string Setting = "origins";
 
     public async Task<IReadOnlyList<string>?> ListAsync(CancellationToken cancellationToken) =>
         await database.Settings.AsNoTracking().SingleOrDefaultAsync(row => row.Name == Setting, cancellationToken) is { Value.Length: > 0 } row ? row.Value.Split('\n') : null;

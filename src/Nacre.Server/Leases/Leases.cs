@@ -45,6 +45,9 @@ internal sealed class LeasedReleaseRow
     public required int Version { get; init; }
 }
 
+/// <summary>What may be news for a device; <c>WasOrdered</c>: whether there ever was a revoke or kill for it.</summary>
+internal sealed record News(bool IsRevoked, bool IsEntitled, string Revision, bool IsRollingOut, bool WasOrdered, bool IsToRejuvenate);
+
 internal static class LeaseErrors
 {
     /// <summary>The same for a LivePC that is not there: names are not for everyone.</summary>
@@ -246,26 +249,40 @@ internal sealed class Leases(
         }
 
         await using var transaction = await database.BeginWriteAsync(cancellationToken);
-        var device = await database.Devices.AsNoTracking().SingleAsync(row => row.Id == deviceId, cancellationToken);
-        if (device.RevokedAt is not null)
+        var found = await News(deviceId, untrustedName).SingleAsync(cancellationToken);
+        if (found.IsRevoked)
         {
             return DeviceErrors.Revoked;
         }
 
-        if (await FindAsync(untrustedName, device.User, cancellationToken) is not { } livePc)
+        if (!found.IsEntitled)
         {
             return LeaseErrors.NotEntitled;
         }
 
-        var known = await anchors.StateAsync(device.Id, livePc.Name, untrusted.Anchors, cancellationToken);
+        var known = await anchors.StateAsync(deviceId, untrustedName, untrusted.Anchors, cancellationToken);
         if (known.Failure is { } failure)
         {
             return failure;
         }
 
         await transaction.CommitAsync(cancellationToken);
-        return new SignedAnchors(signer.Sign(new AnchorClaims(device.Id, livePc.Name, untrusted.Nonce, known.Value)));
+
+        // Which devices a roll-out has come to is the clock's doing.
+        var isKilled = found.WasOrdered && await DeviceOrders.IsKilledAsync(database, deviceId, untrustedName, cancellationToken);
+        var isCurrent = untrusted.Revision == found.Revision && !found.IsRollingOut && !isKilled;
+        var hasOrders = found.IsToRejuvenate || (found.WasOrdered && await DeviceOrders.HasOpenAsync(database, deviceId, cancellationToken));
+        return new SignedAnchors(signer.Sign(new AnchorClaims(deviceId, untrustedName, untrusted.Nonce, known.Value, isCurrent, hasOrders)));
     }
+
+    /// <summary>What each device asks each hour, in one query.</summary>
+    private IQueryable<News> News(string deviceId, string livePc) => database.Devices.Where(row => row.Id == deviceId).Select(device => new News(
+        device.RevokedAt != null,
+        database.Entitlements.Any(row => row.LivePc == livePc && row.User == device.User),
+        database.Settings.Where(row => row.Name == Revision.Setting).Select(row => row.Value).First(),
+        database.Rollouts.Any(row => row.State == RolloutState.Running),
+        database.DeviceOrders.Any(row => row.DeviceId == deviceId),
+        database.Orders.Any(row => row.DeviceId == deviceId && row.LivePc == livePc && row.State == OrderState.Waiting)));
 
     private Task<LivePcRow?> FindAsync(string untrustedName, string user, CancellationToken cancellationToken) => database.LivePcs.AsNoTracking().SingleOrDefaultAsync(
         row => row.Name == untrustedName && database.Entitlements.Any(one => one.LivePc == row.Name && one.User == user), cancellationToken);
@@ -292,7 +309,8 @@ internal sealed class Leases(
         var manifests = releases.ToLookup(row => untrustedHas.Contains(LeaseGrant.DigestOf(row.Manifest)), row => row.Manifest);
         return new LeaseGrant(
             signer.Sign(claims), [.. manifests[false]], Jwe.Encrypt(JsonSerializer.SerializeToUtf8Bytes(keys, ContractJson.Options), device.PublicKey), await bootSets.FindAsync(releases, cancellationToken),
-            await recovery.FindKeyAsync(cancellationToken), manifests[true].Any() ? [.. manifests[true].Select(LeaseGrant.DigestOf)] : null);
+            await recovery.FindKeyAsync(cancellationToken), manifests[true].Any() ? [.. manifests[true].Select(LeaseGrant.DigestOf)] : null,
+            await Revision.ReadAsync(database, cancellationToken));
     }
 
     private async Task<byte[]> ShareAsync(string deviceId, string livePc, CancellationToken cancellationToken)

@@ -42,7 +42,7 @@ internal static class OrderErrors
     public static Failure TooMany(int most) => new(ErrorCatalogue.TooLarge, string.Create(CultureInfo.InvariantCulture, $"{most} orders wait for this device and LivePC already"));
 }
 
-internal sealed class Orders(NacreDatabase database, AuditTrail audit, LeaseSigner signer, TimeProvider time)
+internal sealed class Orders(NacreDatabase database, AuditTrail audit, LeaseSigner signer, DeviceBell bell, TimeProvider time)
 {
     /// <summary>Orders that wait for one device and LivePC: each restarts its guest.</summary>
     private const int MostWaiting = 10;
@@ -50,6 +50,10 @@ internal sealed class Orders(NacreDatabase database, AuditTrail audit, LeaseSign
     private const int MostReceipts = 100;
     private const int LongestNonce = 64;
     private const int LongestDetail = 400;
+
+    /// <summary>Whether the device has to fetch something.</summary>
+    public static Task<bool> HasWaitingAsync(NacreDatabase database, string deviceId, CancellationToken cancellationToken) =>
+        database.Orders.AnyAsync(row => row.DeviceId == deviceId && row.State == OrderState.Waiting, cancellationToken);
 
     public async Task<Result<Order>> CreateAsync(string untrustedName, CreateOrder untrusted, CancellationToken cancellationToken)
     {
@@ -89,6 +93,7 @@ internal sealed class Orders(NacreDatabase database, AuditTrail audit, LeaseSign
         database.Orders.Add(order);
         await audit.AppendAsync(Roles.Administrator, "order.create", order.Id, Words(order), cancellationToken);
         await transaction.CommitAsync(cancellationToken);
+        bell.Ring(order.DeviceId);
         return order.ToContract();
     }
 

@@ -29,7 +29,7 @@ internal sealed class EscrowRow
 /// <summary>What devices hand over for who has forgotten a password. The server can't read it.</summary>
 internal sealed class Recovery(NacreDatabase database, AuditTrail audit, TimeProvider time)
 {
-    private const string Setting = "recovery-key";
+    public const string Setting = "recovery-key";
     private const int LongestKeys = 8 * 1024, LongestReason = 200;
 
     /// <summary>The organisation's recovery key as PEM; null: it has none.</summary>

@@ -121,6 +121,7 @@ internal class NacreDatabase : DbContext
     {
         await MigrateAsync(cancellationToken);
         await Database.ExecuteSqlRawAsync("PRAGMA journal_mode = WAL", cancellationToken);
+        await Database.ExecuteSqlRawAsync(Revision.Sqlite(), cancellationToken);
     }
 
     protected async Task MigrateAsync(CancellationToken cancellationToken)

@@ -36,6 +36,7 @@ internal sealed class PostgresDatabase(DbContextOptions<PostgresDatabase> option
         {
             await Database.ExecuteSqlAsync($"SELECT pg_advisory_lock({MigrationLock})", cancellationToken);
             await MigrateAsync(cancellationToken);
+            await Database.ExecuteSqlRawAsync(Revision.Postgres(), cancellationToken);
             await Database.ExecuteSqlAsync($"SELECT pg_advisory_unlock({MigrationLock})", cancellationToken);
         }
         finally
