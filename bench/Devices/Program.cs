@@ -48,7 +48,7 @@ for (var i = 0; i <= count / 50; i++)
     await admin.EntitleAsync("desk", $"user-{i}");
 }
 
-var devices = new (string Id, NacreClient Client)[count];
+var devices = new (string Id, NacreClient Client, Func<NacreClient> Connect)[count];
 Nacre.Contracts.PublicKey? leaseKey = null;
 var enrolling = Stopwatch.StartNew();
 await Parallel.ForEachAsync(Enumerable.Range(0, count), new ParallelOptions { MaxDegreeOfParallelism = workers }, async (i, cancellationToken) =>
@@ -61,7 +61,8 @@ await Parallel.ForEachAsync(Enumerable.Range(0, count), new ParallelOptions { Ma
     using var loaded = X509CertificateLoader.LoadCertificate(Convert.FromBase64String(device.Certificate!));
     var certificate = loaded.CopyWithPrivateKey(tls);
     leaseKey = device.LeaseKey;
-    devices[i] = (device.DeviceId, new NacreClient(server, Credential.Device(device.DeviceId, key, () => certificate), trust: trust, isLong: true));
+    NacreClient Connect() => new(server, Credential.Device(device.DeviceId, key, () => certificate), trust: trust, isLong: true);
+    devices[i] = (device.DeviceId, Connect(), Connect);
 });
 Say("enrolled", $"{count} devices in {enrolling.Elapsed.TotalSeconds:0} s");
 
@@ -95,7 +96,7 @@ using var ending = new CancellationTokenSource();
 var heardAt = new long[connected];
 var heard = new CountdownEvent(Math.Max(1, connected));
 var (cpu, bytes) = (Cpu(), Loopback());
-var listening = Enumerable.Range(0, connected).Select(i => devices[i].Client.ListenForOrdersAsync(_ =>
+var listening = Enumerable.Range(0, connected).Select(i => devices[i].Connect().ListenForOrdersAsync(_ =>
 {
     if (Interlocked.CompareExchange(ref heardAt[i], Stopwatch.GetTimestamp(), 0) == 0)
     {

@@ -53,6 +53,9 @@ internal static partial class Log
     [LoggerMessage(7001, LogLevel.Error, "What was refused could not be written to the audit log")]
     public static partial void RefusalNotWritten(this ILogger logger, Exception exception);
 
+    [LoggerMessage(3102, LogLevel.Error, "When devices were last seen could not be written down; it is tried again")]
+    public static partial void LastSeenNotWritten(this ILogger logger, Exception exception);
+
     [LoggerMessage(4001, LogLevel.Warning, "The store could not be cleaned; the next hour tries again")]
     public static partial void StoreNotCleaned(this ILogger logger, Exception exception);
 }

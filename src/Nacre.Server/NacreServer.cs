@@ -144,6 +144,7 @@ public static class NacreServer
             .AddScoped<SigningKey>().AddScoped<TrustFiles>().AddScoped<Segments>().AddScoped<Images>().AddScoped<LivePcs>().AddScoped<Layers>().AddScoped<Rollouts>().AddScoped<Reports>().AddScoped<Anchors>()
             .AddScoped<Leases>().AddScoped<LeaseExtensions>().AddScoped<Orders>().AddScoped<DeviceOrders>().AddScoped<StoreKeeper>().AddScoped<Origins>().AddScoped<BootSets>().AddScoped<Recovery>().AddScoped<ReplicaToken>();
         services.AddSingleton<DeviceBell>().AddHostedService(provider => provider.GetRequiredService<DeviceBell>());
+        services.AddSingleton<LastSeen>().AddHostedService(provider => provider.GetRequiredService<LastSeen>());
         services.AddHostedService<Startup>().AddHostedService<CodeSweeper>().AddHostedService<PeopleSweeper>().AddHostedService<StoreSweeper>().AddHostedService<RefusalSweeper>();
     }
 

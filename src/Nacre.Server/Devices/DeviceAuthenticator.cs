@@ -5,14 +5,13 @@ using Nacre.Contracts;
 namespace Nacre.Server;
 
 /// <summary>Checks a device's signed token against this very request.</summary>
-internal sealed class DeviceAuthenticator(NacreDatabase database, Caller caller, DeviceCertificates certificates, TimeProvider time)
+internal sealed class DeviceAuthenticator(NacreDatabase database, Caller caller, DeviceCertificates certificates, LastSeen lastSeen, TimeProvider time)
 {
     /// <summary>Devices send small bodies; a larger one is not read into memory for the digest.</summary>
     private const int LargestBody = 64 * 1024;
 
     /// <summary>The year 9999; keeps the sums below from overflowing.</summary>
     private const long LatestTime = 253_402_300_799;
-    private static readonly TimeSpan LastSeenStep = TimeSpan.FromMinutes(1);
 
     public async Task<Result<DeviceRow>> AuthenticateAsync(HttpRequest request, string untrustedToken, CancellationToken cancellationToken)
     {
@@ -68,12 +67,7 @@ internal sealed class DeviceAuthenticator(NacreDatabase database, Caller caller,
         }
 
         request.Body = new MemoryStream(body, writable: false);
-        if (device.LastSeenAt is null || now - device.LastSeenAt > LastSeenStep)
-        {
-            await database.Devices.Where(row => row.Id == device.Id)
-                .ExecuteUpdateAsync(update => update.SetProperty(row => row.LastSeenAt, now), cancellationToken);
-        }
-
+        lastSeen.Note(device);
         return device;
     }
 

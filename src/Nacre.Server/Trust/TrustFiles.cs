@@ -48,12 +48,18 @@ internal sealed class TrustFiles(NacreDatabase database, AuditTrail audit, Calle
     /// <summary>A file by its name.</summary>
     public async Task<Result<byte[]>> GetAsync(string untrustedName, CancellationToken cancellationToken)
     {
-        if (untrustedName == "timestamp.json")
+        if (untrustedName.Length > 100 || await ReadAsync(database, untrustedName, cancellationToken) is not { } text)
         {
-            await RenewAsync(cancellationToken);
+            return TrustErrors.NoFile;
         }
 
-        return untrustedName.Length <= 100 && await ReadAsync(database, untrustedName, cancellationToken) is { } text ? Encoding.UTF8.GetBytes(text) : TrustErrors.NoFile;
+        if (untrustedName == "timestamp.json" && TrustMetadata.Parse(Encoding.UTF8.GetBytes(text), "timestamp").Expires - time.GetUtcNow() <= TimestampLife - TimestampAge)
+        {
+            await RenewAsync(cancellationToken);
+            text = (await ReadAsync(database, untrustedName, cancellationToken))!;
+        }
+
+        return Encoding.UTF8.GetBytes(text);
     }
 
     /// <summary>All that is the newest.</summary>
@@ -221,12 +227,12 @@ internal sealed class TrustFiles(NacreDatabase database, AuditTrail audit, Calle
     /// <summary>Signs the timestamp anew where it is old.</summary>
     private async Task RenewAsync(CancellationToken cancellationToken)
     {
+        await using var transaction = await database.BeginWriteAsync(cancellationToken);
         if (await FindAsync(database, "timestamp", cancellationToken) is not { } timestamp || timestamp.Expires - time.GetUtcNow() > TimestampLife - TimestampAge)
         {
-            return;
+            return; // another request was faster
         }
 
-        await using var transaction = await database.BeginWriteAsync(cancellationToken);
         await SignAsync(always: false, cancellationToken);
         await database.SaveChangesAsync(cancellationToken);
         await transaction.CommitAsync(cancellationToken);
