@@ -21,7 +21,7 @@ cd "$root"
 export TESTINGPLATFORM_TELEMETRY_OPTOUT=1 CI=${CI:-true}
 need_sdk
 command -v node >/dev/null && command -v npm >/dev/null || need_packages nodejs npm # the OpenID provider of the server's tests
-need_packages qemu-system-x86 qemu-utils mmdebstrap erofs-utils uidmap libnbd-bin python3-libnbd nbdkit fio zstd busybox-static e2fsprogs sqlite3 swtpm tpm2-tools ovmf fdisk mtools dosfstools systemd-boot-efi binutils clamav postgresql
+need_packages qemu-system-x86 qemu-utils mmdebstrap erofs-utils uidmap libnbd-bin python3-libnbd nbdkit fio zstd busybox-static e2fsprogs sqlite3 swtpm tpm2-tools ovmf fdisk mtools dosfstools systemd-boot-efi binutils clamav postgresql faketime
 
 say "== restore and build (Release)"
 dotnet restore Nacre.slnx --locked-mode -v quiet || die "the locked restore failed" "a package changed without its lock file: dotnet restore, then commit packages.lock.json"

@@ -107,7 +107,7 @@ public sealed class WholeDiskTests
         return text.ToString();
     }
 
-    private static async Task ImportAsync(Organisation organisation, string release, string agent)
+    internal static async Task ImportAsync(Organisation organisation, string release, string agent)
     {
         var file = Repository.Path("artifacts", "uefi-guest", $"{release}{agent}.qcow2");
         using var making = Process.Start(new ProcessStartInfo(Repository.Path("scripts", "uefi-guest.sh"), [file, $"{release} release", agent]) { RedirectStandardError = true })!;

@@ -43,7 +43,6 @@ internal sealed class Enrolment(
         }
 
         await using var transaction = await database.BeginWriteAsync(cancellationToken);
-        await ForgetExpiredAsync(cancellationToken);
         if (!Names.IsValid(untrusted.User) || !await database.Users.AnyAsync(row => row.Name == untrusted.User, cancellationToken))
         {
             return new Failure(ErrorCatalogue.NotFound, "there is no such user");
