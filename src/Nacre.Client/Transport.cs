@@ -41,6 +41,7 @@ internal sealed class Transport : IDisposable
             UseCookies = false,
             ConnectTimeout = TimeSpan.FromSeconds(10),
             PooledConnectionLifetime = isLong ? Timeout.InfiniteTimeSpan : TimeSpan.FromMinutes(5),
+            PooledConnectionIdleTimeout = isLong ? Timeout.InfiniteTimeSpan : TimeSpan.FromMinutes(1),
             SslOptions = trust.Options((credential as Credential.EnrolledDeviceKey)?.Certificate, time),
         })
         {

@@ -10,7 +10,11 @@ namespace Nacre.EndToEnd.Tests;
 /// <summary>Starts the classes that take longest first, so that no processor stands idle at the end while the last of them runs alone.</summary>
 internal sealed class LongestFirst : ITestCollectionOrderer
 {
-    private static readonly string[] Long = [nameof(ApplicationLayerTests), nameof(MomentsTests), nameof(UserPackagesInGuestTests), nameof(BadInputTests), nameof(RobustnessTests)];
+    private static readonly string[] Long =
+    [
+        nameof(MomentsTests), nameof(MainJobTests), nameof(UserPackagesInGuestTests), nameof(RobustnessTests), nameof(ApplicationLayerTests), nameof(PasswordTests), nameof(PolicyTests),
+        nameof(GoldenImageTests), nameof(BadInputTests), nameof(WholeDiskTests),
+    ];
 
     /// <inheritdoc/>
     public IReadOnlyCollection<TTestCollection> OrderTestCollections<TTestCollection>(IReadOnlyCollection<TTestCollection> testCollections)

@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using Nacre.Client;
 using Nacre.Contracts;
+using Nacre.Contracts.Trust;
 using Xunit;
 using static Nacre.Server.Tests.World;
 
@@ -186,6 +187,12 @@ public sealed class AnchorTests : IAsyncLifetime
             ("other origins", () => world.Admin.PutOriginsAsync(new StoreOrigins(["https://cdn.example/", "https://cdn.example/2/"]))),
             ("a recovery key", () => world.Admin.PutRecoveryKeyAsync(new RecoveryKey(Nacre.Contracts.Trust.TrustKey.From(recovery).Pem))),
             ("a LivePC", () => world.Admin.CreateLivePcAsync(new CreateLivePc("lab", "debian", null))),
+            ("trust metadata", async () =>
+            {
+                var publisher = new TrustRole([TrustKey.From(world.Publisher)], 1);
+                var targets = TargetsMetadata.WriteImages(2, world.Time.GetUtcNow().AddDays(365), new Dictionary<string, TrustRole> { ["debian"] = publisher, ["tools"] = publisher });
+                await world.Admin.PutTrustFileAsync("targets", System.Text.Encoding.UTF8.GetString(TrustMetadata.Sign(targets, world.Publisher)));
+            }),
             ("a boot pack", () => world.SqlAsync("INSERT INTO \"BootPacks\" (\"Image\", \"Version\", \"Segment\", \"Chunks\", \"Length\") VALUES ('debian', 2, 'abc', 1, 1)")),
             ("layers", () => world.SqlAsync("INSERT INTO \"LivePcLayers\" (\"LivePc\", \"Position\", \"Image\", \"Channel\") VALUES ('lab', 0, 'debian', 'stable')")),
         ];

@@ -42,6 +42,9 @@ internal sealed class OpenedLease
     /// <summary>Where boot packs are, as the server said with this lease; nothing of it is signed.</summary>
     public IReadOnlyList<BootPack> UntrustedPacks { get; private init; } = [];
 
+    /// <summary>What the server said that it was made of: see <see cref="StateAnchors"/>.</summary>
+    public string? Revision { get; private init; }
+
     /// <summary>The organisation's recovery key, which its trust metadata vouches for; null: none.</summary>
     public TrustKey? RecoveryKey { get; private init; }
 
@@ -258,7 +261,7 @@ internal sealed class OpenedLease
         var keys = identity.Key.DecryptKeys(untrustedGrant.Keys);
         return new OpenedLease(claims, keys, VerifyManifests(claims, untrustedGrant.Manifests, trust, has), trust, isNew, offline)
         {
-            UntrustedPacks = untrustedGrant.BootPacks ?? [], RecoveryKey = trust.RecoveryKey(untrustedGrant.RecoveryKey), Ends = LeaseExtender.EndOf(claims, extension),
+            UntrustedPacks = untrustedGrant.BootPacks ?? [], Revision = untrustedGrant.Revision, RecoveryKey = trust.RecoveryKey(untrustedGrant.RecoveryKey), Ends = LeaseExtender.EndOf(claims, extension),
         };
     }
 

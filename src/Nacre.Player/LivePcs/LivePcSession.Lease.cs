@@ -19,6 +19,7 @@ public sealed partial class LivePcSession
     private void NoteLease(OpenedLease taken)
     {
         (claims, leaseTakenAt, leaseWarned, isOver) = (taken.Claims, taken.IsNew ? DateTimeOffset.FromUnixTimeSeconds(taken.Claims.Iat) : time.GetUtcNow(), null, false);
+        revision = taken.Revision;
         sinceLease.Restart();
     }
 

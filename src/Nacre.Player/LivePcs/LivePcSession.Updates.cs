@@ -35,7 +35,11 @@ public sealed partial class LivePcSession
             {
                 if (time.GetUtcNow() >= contactAt)
                 {
-                    if (!await IsWithoutNewsAsync(cancellationToken).ConfigureAwait(false))
+                    if (await IsWithoutNewsAsync(cancellationToken).ConfigureAwait(false))
+                    {
+                        await AcknowledgePolicyAsync(cancellationToken).ConfigureAwait(false); // where that failed before
+                    }
+                    else
                     {
                         await RenewLeaseAsync(cancellationToken).ConfigureAwait(false);
                         isToLook = true;

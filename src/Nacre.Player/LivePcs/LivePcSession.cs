@@ -74,6 +74,7 @@ public sealed partial class LivePcSession : IDisposable
     private OpenReleases? releases;
     private OpenedLease? lease;
     private AnchorKeeper? keeper;
+    private string? revision; // of the lease whose policy holds here, whatever another command has taken since
     private SecretBytes? key; // of the LivePC's volumes: kept for a start that this player makes by itself
     private Unhealthy? unhealthy;
 
@@ -236,7 +237,7 @@ public sealed partial class LivePcSession : IDisposable
     private string SerialOf(EnrolledIdentity identity) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes($"{identity.Record.DeviceId} {folder.Name}")).AsSpan(0, 4));
 
     private async Task<AnchorKeeper> LoadAnchorsAsync(EnrolledIdentity identity, NacreClient client) => keeper = await OpenLayers.LoadAnchorsAsync(
-        folder, identity, () => online ?? client, problem => Change(now => now with { FreshnessProblem = problem }), time, stopping.Token).ConfigureAwait(false);
+        folder, identity, () => (online ?? client, revision), problem => Change(now => now with { FreshnessProblem = problem }), time, stopping.Token).ConfigureAwait(false);
 
     private async Task<OpenedLease> TakeLeaseAsync(EnrolledIdentity identity, AnchorKeeper anchors)
     {

@@ -68,13 +68,19 @@ internal sealed class OpenLayers : IAsyncDisposable
 
     /// <summary>Reads what is known of the newest layers.</summary>
     public static async Task<AnchorKeeper> LoadAnchorsAsync(
-        LivePcFolder folder, EnrolledIdentity identity, Func<NacreClient> client, Action<string> problem, TimeProvider time, CancellationToken cancellationToken)
+        LivePcFolder folder, EnrolledIdentity identity, Func<(NacreClient Client, string? Revision)> contact, Action<string> problem, TimeProvider time, CancellationToken cancellationToken)
     {
         var tpm = await TpmCounter.FindAsync(identity.Record.DeviceId, folder.Name, cancellationToken).ConfigureAwait(false);
         var anchors = new AnchorKeeper(
-            new AnchorFile(folder, identity), tpm, (statements, token) => OpenedLease.StateAnchorsAsync(identity, client(), folder.Name, statements, folder.Grant?.Revision, token), problem, time);
+            new AnchorFile(folder, identity), tpm, StateAsync, problem, time);
         await anchors.LoadAsync(cancellationToken).ConfigureAwait(false);
         return anchors;
+
+        Task<AnchorClaims> StateAsync(IReadOnlyList<StatedAnchor> statements, CancellationToken token)
+        {
+            var (client, revision) = contact();
+            return OpenedLease.StateAnchorsAsync(identity, client, folder.Name, statements, revision, token);
+        }
     }
 
     /// <summary>Opens the user's layers, which must not be older than their newest known state.</summary>
@@ -157,7 +163,7 @@ internal sealed class OpenLayers : IAsyncDisposable
             }
         }
 
-        var anchors = await LoadAnchorsAsync(folder, identity, () => client, problem => Problem = problem, time, cancellationToken).ConfigureAwait(false);
+        var anchors = await LoadAnchorsAsync(folder, identity, () => (client, null), problem => Problem = problem, time, cancellationToken).ConfigureAwait(false);
         var lease = await OpenedLease.TakeAsync(identity, folder, new StackBook(folder, time).Read().Needed, anchors.Statements, time, cancellationToken).ConfigureAwait(false);
         Policy = lease.Policy;
         using (var key = await OpenKeyAsync(folder, lease, identity, client, secrets, time, cancellationToken).ConfigureAwait(false))

@@ -37,20 +37,30 @@ internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Cal
         var lately = await database.DeviceOrders.Where(row => row.Act == DeviceAct.Kill && row.OrderedBy == caller.Name && row.OrderedAt > since && row.State != DeviceOrderState.Withdrawn)
             .Select(row => row.DeviceId).Distinct().ToListAsync(cancellationToken);
         var inDay = lately.Union(untrusted.Devices).Count();
+
+        // All that is the same for all of them, or is asked of each, at once: a thousand devices hear of it within a second or two.
+        var known = await database.Devices.AsNoTracking().Where(row => untrusted.Devices.Contains(row.Id)).ToDictionaryAsync(row => row.Id, StringComparer.Ordinal, cancellationToken);
+        var resolve = await policies.LoadAsync(cancellationToken);
+        var before = (await database.DeviceOrders.AsNoTracking().Where(row => untrusted.Devices.Contains(row.DeviceId)).ToListAsync(cancellationToken)).ToLookup(row => row.DeviceId, StringComparer.Ordinal);
+        var waiting = (await database.Orders.Where(row => untrusted.Devices.Contains(row.DeviceId) && row.State == OrderState.Waiting).Select(row => row.DeviceId).ToListAsync(cancellationToken)).ToHashSet(StringComparer.Ordinal);
+        var shared = untrusted.LivePc is null ? null
+            : (await database.Shares.Where(row => row.LivePc == untrusted.LivePc && untrusted.Devices.Contains(row.DeviceId)).Select(row => row.DeviceId).ToListAsync(cancellationToken)).ToHashSet(StringComparer.Ordinal);
+        var number = await NewestNumberAsync(cancellationToken);
         var answer = new List<DeviceOrder>();
         foreach (var id in untrusted.Devices)
         {
-            if (await database.Devices.SingleOrDefaultAsync(row => row.Id == id, cancellationToken) is not { } device)
+            if (!known.TryGetValue(id, out var device))
             {
                 return DeviceErrors.NoDevice;
             }
 
-            var policy = await policies.ResolveAsync(device.User, untrusted.LivePc, device.Id, cancellationToken);
-            if (await WhyNotAsync(device, untrusted.LivePc, policy, cancellationToken) is { } failure)
+            var policy = resolve(device.User, untrusted.LivePc, device.Id);
+            if (WhyNot(device, untrusted.LivePc, policy, before[id], shared?.Contains(id) != false) is { } failure)
             {
                 return failure;
             }
 
+            database.Attach(device);
             var row = Make(DeviceAct.Kill, device, untrusted.LivePc, policy);
             database.DeviceOrders.Add(row);
             var needsSecond = policy.Get(Settings.KillRequireTwoAdmins) switch
@@ -63,7 +73,7 @@ internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Cal
             await audit.AppendAsync(Roles.Administrator, "kill.order", row.Id, $"{row.Words}{(needsSecond ? "; waits for a second administrator" : "")}", cancellationToken);
             if (!needsSecond)
             {
-                await QueueAsync(row, device, cancellationToken);
+                await QueueAsync(row, device, ++number, before[id].Any() || waiting.Contains(id), cancellationToken);
             }
 
             answer.Add(row.ToContract(device));
@@ -312,19 +322,18 @@ internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Cal
 
     private Task<DeviceRow> DeviceOfAsync(DeviceOrderRow row, CancellationToken cancellationToken) => database.Devices.SingleAsync(device => device.Id == row.DeviceId, cancellationToken);
 
-    private async Task<Failure?> WhyNotAsync(DeviceRow device, string? livePc, Policy policy, CancellationToken cancellationToken)
+    private static Failure? WhyNot(DeviceRow device, string? livePc, Policy policy, IEnumerable<DeviceOrderRow> before, bool hasShare)
     {
         if (device.RevokedAt is not null && !policy.Get(Settings.KillQueueWhenLocked))
         {
             return DeviceOrderErrors.Locked(device.Id);
         }
 
-        var again = await database.DeviceOrders.AsNoTracking().FirstOrDefaultAsync(
-            row => row.DeviceId == device.Id && row.Act == DeviceAct.Kill && (row.LivePc == null || row.LivePc == livePc) && row.LiftedAt == null && row.State != DeviceOrderState.Withdrawn, cancellationToken);
-        return again is not null ? DeviceOrderErrors.Again(again)
-            : livePc is not null && !await database.Shares.AnyAsync(row => row.DeviceId == device.Id && row.LivePc == livePc, cancellationToken) ? DeviceOrderErrors.NeverThere(device.Id)
-            : null;
+        var again = before.FirstOrDefault(row => row.Act == DeviceAct.Kill && (row.LivePc == null || row.LivePc == livePc) && row.LiftedAt == null && row.State != DeviceOrderState.Withdrawn);
+        return again is not null ? DeviceOrderErrors.Again(again) : hasShare ? null : DeviceOrderErrors.NeverThere(device.Id);
     }
+
+    private async Task<long> NewestNumberAsync(CancellationToken cancellationToken) => await database.DeviceOrders.MaxAsync(row => (long?)row.Number, cancellationToken) ?? 0;
 
     private DeviceOrderRow Make(DeviceAct act, DeviceRow device, string? livePc, Policy policy) => new()
     {
@@ -341,9 +350,12 @@ internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Cal
     };
 
     /// <summary>From here on the device may hear of it.</summary>
-    private async Task QueueAsync(DeviceOrderRow row, DeviceRow device, CancellationToken cancellationToken)
+    private async Task QueueAsync(DeviceOrderRow row, DeviceRow device, CancellationToken cancellationToken) =>
+        await QueueAsync(row, device, await NewestNumberAsync(cancellationToken) + 1, hasOthers: true, cancellationToken);
+
+    private async Task QueueAsync(DeviceOrderRow row, DeviceRow device, long number, bool hasOthers, CancellationToken cancellationToken)
     {
-        row.Number = (await database.DeviceOrders.MaxAsync(one => (long?)one.Number, cancellationToken) ?? 0) + 1;
+        row.Number = number;
         row.State = DeviceOrderState.Queued;
         row.SignedOrder = signer.Sign(new DeviceOrderClaims(row.DeviceId, row.Id, row.Act, row.LivePc, row.Mode, row.Scope, row.GraceMinutes, time.GetUtcNow().ToUnixTimeSeconds()));
         if (row.LivePc is null && device.RevokedAt is null)
@@ -352,7 +364,7 @@ internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Cal
             await audit.AppendAsync(Roles.Administrator, "device.revoke", device.Id, $"{device.Name} of {device.User}", cancellationToken);
         }
 
-        if (row.Act == DeviceAct.Kill)
+        if (row.Act == DeviceAct.Kill && hasOthers)
         {
             await CancelOthersAsync(row, cancellationToken);
         }

@@ -146,6 +146,18 @@ internal sealed class Policies(NacreDatabase database, AuditTrail audit, TimePro
         return Resolve(levels, await database.Policies.AsNoTracking().Where(row => levels.Contains(row.Level)).ToDictionaryAsync(row => row.Level, row => row.Document, cancellationToken));
     }
 
+    /// <summary>The same for many: everything is read once. Answers for a user, a LivePC or none, and a device.</summary>
+    public async Task<Func<string, string?, string, Policy>> LoadAsync(CancellationToken cancellationToken)
+    {
+        var documents = await database.Policies.AsNoTracking().ToDictionaryAsync(row => row.Level, row => row.Document, cancellationToken);
+        var groups = (await (
+            from member in database.GroupMembers
+            join one in database.Groups on member.Group equals one.Name
+            orderby one.Position
+            select new { member.User, one.Name }).ToListAsync(cancellationToken)).ToLookup(one => one.User, one => one.Name);
+        return (user, livePc, device) => Resolve(LevelsOf(groups[user], livePc, device), documents);
+    }
+
     /// <summary>Takes what a device says that it enforces.</summary>
     public async Task<Result<Done>> AcknowledgeAsync(string deviceId, string untrustedLivePc, AcknowledgePolicy untrusted, CancellationToken cancellationToken)
     {
@@ -198,16 +210,11 @@ internal sealed class Policies(NacreDatabase database, AuditTrail audit, TimePro
             where device.RevokedAt == null
             orderby row.LivePc, device.User, device.Id
             select new { Row = row, device.Name, device.User }).ToListAsync(cancellationToken);
-        var documents = await database.Policies.AsNoTracking().ToDictionaryAsync(row => row.Level, row => row.Document, cancellationToken);
-        var groups = (await (
-            from member in database.GroupMembers
-            join one in database.Groups on member.Group equals one.Name
-            orderby one.Position
-            select new { member.User, one.Name }).ToListAsync(cancellationToken)).ToLookup(one => one.User, one => one.Name);
+        var resolve = await LoadAsync(cancellationToken);
         var answer = new List<EnforcedPolicy>();
         foreach (var one in rows)
         {
-            var holds = Resolve(LevelsOf(groups[one.User], one.Row.LivePc, one.Row.DeviceId), documents);
+            var holds = resolve(one.User, one.Row.LivePc, one.Row.DeviceId);
             answer.Add(new EnforcedPolicy(
                 one.Row.DeviceId, one.Name, one.User, one.Row.LivePc, one.Row.Version, holds.Version == one.Row.Version, one.Row.At,
                 JsonSerializer.Deserialize<IReadOnlyList<string>>(one.Row.FromNextStart, ContractJson.Options)!,

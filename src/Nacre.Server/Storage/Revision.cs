@@ -19,6 +19,13 @@ internal static class Revision
     public static Task<string> ReadAsync(NacreDatabase database, CancellationToken cancellationToken) =>
         database.Settings.Where(row => row.Name == Setting).Select(row => row.Value).SingleAsync(cancellationToken);
 
+    /// <summary>Changes it, where no trigger does: some of what devices take with a lease is written by the clock too.</summary>
+    public static Task ChangeAsync(NacreDatabase database, CancellationToken cancellationToken)
+    {
+        var word = Text.RandomId();
+        return database.Settings.Where(row => row.Name == Setting).ExecuteUpdateAsync(update => update.SetProperty(row => row.Value, word), cancellationToken);
+    }
+
     public static string Sqlite()
     {
         const string Word = "lower(hex(randomblob(8)))";

@@ -132,6 +132,7 @@ internal sealed class TrustFiles(NacreDatabase database, AuditTrail audit, Calle
             }
 
             await KeepAsync(file, cancellationToken);
+            await Revision.ChangeAsync(database, cancellationToken); // devices fetch it with their next lease
             await audit.AppendAsync(Roles.Administrator, "trust.put", untrustedRole, string.Create(CultureInfo.InvariantCulture, $"version {file.Version} sha256 {file.Describe().Sha256}"), cancellationToken);
             await SignAsync(always: true, cancellationToken);
         }
