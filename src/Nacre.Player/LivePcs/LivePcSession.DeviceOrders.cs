@@ -59,10 +59,7 @@ public sealed partial class LivePcSession
             attending.Release();
         }
 
-        if (orderBell.CurrentCount == 0)
-        {
-            orderBell.Release();
-        }
+        RingForOrders();
     }
 
     private async Task FollowRevokeAsync(int minutes, CancellationToken cancellationToken)

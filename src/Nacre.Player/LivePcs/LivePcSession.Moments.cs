@@ -182,6 +182,14 @@ public sealed partial class LivePcSession
         }
     }
 
+    private void RingForOrders()
+    {
+        if (orderBell.CurrentCount == 0)
+        {
+            orderBell.Release();
+        }
+    }
+
     /// <summary>Where there is an order, warns the user, and has the guest shut down and started again, which carries it out.</summary>
     private async Task ObeyAsync(CancellationToken cancellationToken)
     {
@@ -314,7 +322,7 @@ public sealed partial class LivePcSession
                     throw new NacreException(ErrorCatalogue.ServerUnreachable, "the server did not say whether anything is ordered");
                 }
 
-                _ = Task.Run(() => ObeyQuietlyAsync(stopping.Token), CancellationToken.None);
+                RingForOrders();
                 return JsonValue.Create(heard.Count);
         }
 
@@ -348,17 +356,5 @@ public sealed partial class LivePcSession
         var moment = moments!.Find(name);
         moments.Delete(moment);
         return moment;
-    }
-
-    private async Task ObeyQuietlyAsync(CancellationToken cancellationToken)
-    {
-        try
-        {
-            await ObeyAsync(cancellationToken).ConfigureAwait(false);
-        }
-        catch (OperationCanceledException)
-        {
-            // The LivePC ends.
-        }
     }
 }

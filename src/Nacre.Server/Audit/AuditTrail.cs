@@ -47,6 +47,13 @@ internal sealed class AuditTrail(NacreDatabase database, Caller caller, TimeProv
 
     public async Task AppendAsync(string actor, string action, string subject, string detail, AuditResult result, CancellationToken cancellationToken)
     {
+        await AddAsync(actor, action, subject, detail, result, cancellationToken);
+        await database.SaveChangesAsync(cancellationToken);
+    }
+
+    /// <summary>The same, to be saved by the caller with what else it changes.</summary>
+    public async Task AddAsync(string actor, string action, string subject, string detail, AuditResult result, CancellationToken cancellationToken)
+    {
         if (database.Database.CurrentTransaction is not { TransactionId: var transaction })
         {
             throw new InvalidOperationException("a deed and its audit line are one transaction");
@@ -68,7 +75,6 @@ internal sealed class AuditTrail(NacreDatabase database, Caller caller, TimeProv
         };
         row.Hash = AuditChain.HashOf(row.ToContract(), last?.Hash ?? new byte[32])!;
         database.Audit.Add(row);
-        await database.SaveChangesAsync(cancellationToken);
         newest = (transaction, row);
     }
 

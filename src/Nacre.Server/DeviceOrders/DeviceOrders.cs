@@ -70,18 +70,16 @@ internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Cal
                 SecondAdministrator.Above => inDay > policy.Get(Settings.KillTwoAdminsAbove),
                 _ => throw new System.Diagnostics.UnreachableException(),
             };
-            await audit.AppendAsync(Roles.Administrator, "kill.order", row.Id, $"{row.Words}{(needsSecond ? "; waits for a second administrator" : "")}", cancellationToken);
+            await audit.AddAsync(Roles.Administrator, "kill.order", row.Id, $"{row.Words}{(needsSecond ? "; waits for a second administrator" : "")}", AuditResult.Done, cancellationToken);
             if (!needsSecond)
             {
                 await QueueAsync(row, device, ++number, before[id].Any() || waiting.Contains(id), cancellationToken);
             }
 
             answer.Add(row.ToContract(device));
-
-            // All of it is saved: what is tracked is compared at each save, which a thousand devices would pay for.
-            database.ChangeTracker.Clear();
         }
 
+        await database.SaveChangesAsync(cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         answer.ForEach(order => bell.Ring(order.Device));
         return answer.ToArray();
@@ -350,8 +348,11 @@ internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Cal
     };
 
     /// <summary>From here on the device may hear of it.</summary>
-    private async Task QueueAsync(DeviceOrderRow row, DeviceRow device, CancellationToken cancellationToken) =>
+    private async Task QueueAsync(DeviceOrderRow row, DeviceRow device, CancellationToken cancellationToken)
+    {
         await QueueAsync(row, device, await NewestNumberAsync(cancellationToken) + 1, hasOthers: true, cancellationToken);
+        await database.SaveChangesAsync(cancellationToken);
+    }
 
     private async Task QueueAsync(DeviceOrderRow row, DeviceRow device, long number, bool hasOthers, CancellationToken cancellationToken)
     {
@@ -361,15 +362,13 @@ internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Cal
         if (row.LivePc is null && device.RevokedAt is null)
         {
             (device.RevokedAt, row.Revoked) = (time.Now(), true);
-            await audit.AppendAsync(Roles.Administrator, "device.revoke", device.Id, $"{device.Name} of {device.User}", cancellationToken);
+            await audit.AddAsync(Roles.Administrator, "device.revoke", device.Id, $"{device.Name} of {device.User}", AuditResult.Done, cancellationToken);
         }
 
         if (row.Act == DeviceAct.Kill && hasOthers)
         {
             await CancelOthersAsync(row, cancellationToken);
         }
-
-        await database.SaveChangesAsync(cancellationToken);
     }
 
     /// <summary>A kill overtakes what else the device had to do to what it kills.</summary>
