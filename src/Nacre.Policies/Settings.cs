@@ -71,7 +71,7 @@ public static partial class Settings
 
     /// <summary>Hours that a lease lasts.</summary>
     public static Setting<int> LeaseHours { get; } = new WholeNumber(
-        "lease.hours", SettingScope.Container, 168, 1, 8760, "hours", "How long a LivePC can be used without contact to the server.");
+        "lease.hours", SettingScope.Container, 168, 1, 8760, "hours", "How long a LivePC can be used without contact to the server, counted from the last renewal of its lease, which is made anew once an eighth of that, or 12 hours, are over.");
 
     /// <summary>What a device does by itself with updates.</summary>
     public static Setting<UpdateMode> UpdateApply { get; } = new Choice<UpdateMode>(
