@@ -295,7 +295,8 @@ public sealed partial class Volume
     }
 
     /// <summary>Makes everything appended before durable. Runs without the gate, so that writes go on beside the disk's work.</summary>
-    internal void Flush()
+    /// <exception cref="VolumeException"><see cref="VolumeErrorKind.Faulted"/>.</exception>
+    public void Flush()
     {
         lock (_flushing)
         {

@@ -4,8 +4,8 @@ using Nacre.Volumes.Storage;
 
 namespace Nacre.Volumes;
 
-/// <content>Snapshots, rolling back, forking, growing. None of them copies a block; all are durable on return and happen wholly or not at
-/// all, whenever the power fails.</content>
+/// <content>Snapshots, rolling back, forking, growing. None of them copies a block; all happen wholly or not at all, whenever the power fails, and are durable on
+/// return but for <see cref="MarkSnapshot"/>.</content>
 public sealed partial class Volume
 {
     /// <summary>The snapshots, oldest first.</summary>
@@ -19,9 +19,20 @@ public sealed partial class Volume
     /// also beyond 4096 snapshots; <see cref="VolumeErrorKind.ReadOnly"/>, <see cref="VolumeErrorKind.Faulted"/>.</exception>
     public VolumeSnapshot TakeSnapshot(string name)
     {
+        var taken = MarkSnapshot(name);
+        Flush();
+        MaintainIfDue();
+        return taken;
+    }
+
+    /// <summary>As <see cref="TakeSnapshot"/>, without waiting for the disk: for a guest that stands still meanwhile. Durable with the next flush; before that, a loss of power
+    /// leaves the snapshot out, or keeps it whole.</summary>
+    /// <exception cref="ArgumentException">As <see cref="TakeSnapshot"/>.</exception>
+    /// <exception cref="VolumeException">As <see cref="TakeSnapshot"/>.</exception>
+    public VolumeSnapshot MarkSnapshot(string name)
+    {
         RequireName(name);
         RequireChange(0, 0);
-        VolumeSnapshot taken;
         lock (_gate)
         {
             RequireNotFaulted();
@@ -42,12 +53,8 @@ public sealed partial class Volume
             AppendSlot(SlotKind.Snapshot, 0, record);
             WriteBatch();
             _log.TakeSnapshot(id, name, time, _log.Map.Blocks);
-            taken = _log.Snapshots[^1].Info;
+            return _log.Snapshots[^1].Info;
         }
-
-        Flush();
-        MaintainIfDue();
-        return taken;
     }
 
     /// <summary>Makes the volume what the snapshot holds; what was written since is given up (take a snapshot first to keep it). The

@@ -107,7 +107,15 @@ internal static class RestlessPlayer
             Say($"write {now} {now + 1}");
             await layers.WriteAsync(++now);
             Say($"take {now} {now}");
-            layers.Moments.Take(MomentKind.User, $"{now}");
+            if (random.Next(2) == 0)
+            {
+                layers.Moments.Take(MomentKind.User, $"{now}");
+            }
+            else
+            {
+                layers.Moments.Settle(layers.Moments.Mark(MomentKind.User, $"{now}"));
+            }
+
             var choices = layers.Moments.List().Where(moment => moment.Label is not null).ToArray();
             var to = random.Next(4) == 0 ? null : choices[random.Next(choices.Length)];
             var then = to is null ? 0 : int.Parse(to.Label!, CultureInfo.InvariantCulture);

@@ -126,8 +126,13 @@ public sealed class CrashTests
                 case 15 when live.Count < 3:
                     var kept = new Kept { Name = $"{step}", Versions = (long[])now.Clone(), TakenBegun = storage.Changes };
                     history.Snapshots.Add(kept);
+                    if (random.Next(2) == 0)
+                    {
+                        volume.MarkSnapshot(kept.Name);
+                        break;
+                    }
+
                     await FlushAsync(() => Run(() => volume.TakeSnapshot(kept.Name)));
-                    kept.TakenDone = storage.Changes;
                     break;
                 case 16 when live.Count > 0:
                     kept = live[random.Next(live.Count)];
@@ -171,6 +176,7 @@ public sealed class CrashTests
             var begun = storage.Changes + (including ? 1 : 0);
             await flush();
             history.Flushes.Add((begun, storage.Changes));
+            history.Snapshots.FindAll(kept => kept.TakenDone == int.MaxValue).ForEach(kept => kept.TakenDone = storage.Changes);
         }
 
         static ValueTask Run(Action action)

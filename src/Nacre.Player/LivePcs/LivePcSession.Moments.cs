@@ -272,11 +272,13 @@ public sealed partial class LivePcSession
         await momentTurn.WaitAsync(cancellationToken).ConfigureAwait(false);
         try
         {
-            Moment Take() => moments!.Take(why, label);
+            // The disk is waited for once the guest goes on.
+            Moment Mark() => moments!.Mark(why, label);
             var taken = kind == ImageKind.Disk
-                ? await FrozenGuest.TakeWholeAsync(status.Agent == AgentState.Answers ? agent : null, Take, cancellationToken).ConfigureAwait(false)
-                : await FrozenGuest.TakeAsync(agent!, Take, cancellationToken).ConfigureAwait(false);
-            moments!.Retain(policy);
+                ? await FrozenGuest.TakeWholeAsync(status.Agent == AgentState.Answers ? agent : null, Mark, cancellationToken).ConfigureAwait(false)
+                : await FrozenGuest.TakeAsync(agent!, Mark, cancellationToken).ConfigureAwait(false);
+            moments!.Settle(taken.Moment);
+            moments.Retain(policy);
             return taken;
         }
         catch (NacreException exception) when (exception.Kind == ErrorCatalogue.GuestFailed)

@@ -84,7 +84,33 @@ internal sealed class MomentStore
     /// <param name="kind">Why.</param>
     /// <param name="label">What a person calls it.</param>
     /// <exception cref="NacreException">NoSpace, also where a layer has 4,096 snapshots; FileAccess. Nothing is left behind then.</exception>
-    public Moment Take(MomentKind kind, string? label) => Take(kind, label, [], null);
+    public Moment Take(MomentKind kind, string? label) => Take(kind, label, [], null, isToSettle: true);
+
+    /// <summary>As <see cref="Take(MomentKind, string)"/>, without waiting for the disk; <see cref="Settle"/> follows. A loss of power before that may keep parts of it: they
+    /// are no moment, and go at the next start, or where only the data has kept its part, once moments of that age do.</summary>
+    public Moment Mark(MomentKind kind, string? label) => Take(kind, label, [], null, isToSettle: false);
+
+    /// <summary>Makes what was marked durable.</summary>
+    /// <exception cref="NacreException">FileAccess. The moment is given up then, as far as possible.</exception>
+    public void Settle(Moment moment)
+    {
+        try
+        {
+            foreach (var layer in layers)
+            {
+                Guard(layer, volume =>
+                {
+                    volume.Flush();
+                    return 0;
+                });
+            }
+        }
+        catch (NacreException)
+        {
+            TryDeleteParts(moment.Id);
+            throw;
+        }
+    }
 
     /// <summary>Gives a moment up, with the space that only it needed.</summary>
     public void Delete(Moment moment) => DeleteParts(moment.Id);
@@ -127,7 +153,7 @@ internal sealed class MomentStore
             Find(to);
         }
 
-        var before = Take(kind, null, actions, order);
+        var before = Take(kind, null, actions, order, isToSettle: true);
         StepTaken?.Invoke("decided");
         await CarryOutAsync(before).ConfigureAwait(false);
         return before;
@@ -164,7 +190,7 @@ internal sealed class MomentStore
 
     private static string? NameIn(Volume volume, string id) => volume.Snapshots.Select(snapshot => snapshot.Name).LastOrDefault(name => MomentName.TryParse(name)?.Id == id);
 
-    private Moment Take(MomentKind kind, string? label, IReadOnlyList<LayerAction> actions, string? order)
+    private Moment Take(MomentKind kind, string? label, IReadOnlyList<LayerAction> actions, string? order, bool isToSettle)
     {
         var used = volumes.Values.SelectMany(volume => volume.Snapshots).Select(snapshot => MomentName.TryParse(snapshot.Name)?.Id ?? MomentName.DoneId(snapshot.Name))
             .OfType<string>().ToHashSet(StringComparer.Ordinal);
@@ -179,7 +205,7 @@ internal sealed class MomentStore
         {
             foreach (var layer in layers)
             {
-                Guard(layer, volume => volume.TakeSnapshot(name.ToString()));
+                Guard(layer, volume => isToSettle ? volume.TakeSnapshot(name.ToString()) : volume.MarkSnapshot(name.ToString()));
                 StepTaken?.Invoke($"took {layer}");
             }
         }
