@@ -362,10 +362,12 @@ public sealed record LeaseGrant(
 /// <param name="Kept">The releases that the device asked to keep and may go on starting.</param>
 /// <param name="Origins">Base URLs of origins of segments, see <see cref="StoreOrigins"/>; null: only the server.</param>
 /// <param name="Expires">When the LivePC itself ends for this user; null: never.</param>
+/// <param name="Groups">The user's groups, as far as the policy depends on them on the device (<c>appVisibility</c>); null: none.</param>
 public sealed record LeaseClaims(
     string Sub, string User, string LivePc, string Image, int Version, int? InstalledVersion, long Iat, long Exp,
     string? Nonce = null, IReadOnlyList<LayerAnchor>? Anchors = null, JsonObject? Policy = null,
-    IReadOnlyList<ReleaseName>? Layers = null, IReadOnlyList<ReleaseName>? Kept = null, IReadOnlyList<string>? Origins = null, long? Expires = null);
+    IReadOnlyList<ReleaseName>? Layers = null, IReadOnlyList<ReleaseName>? Kept = null, IReadOnlyList<string>? Origins = null, long? Expires = null,
+    IReadOnlyList<string>? Groups = null);
 
 /// <summary>The secrets of a lease.</summary>
 /// <param name="Share">32 bytes, base64: the server's part of the key that opens the user's volumes; always the same for one device and LivePC.</param>

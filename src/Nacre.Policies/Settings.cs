@@ -3,22 +3,6 @@ using System.Text.RegularExpressions;
 
 namespace Nacre.Policies;
 
-/// <summary>How much of a LivePC its user may put back without the administrator.</summary>
-public enum UserRejuvenation
-{
-    /// <summary>Nothing by hand; the system layer is clean at every start all the same.</summary>
-    None,
-
-    /// <summary>The system layer.</summary>
-    System,
-
-    /// <summary>The system layer and the user's applications.</summary>
-    Applications,
-
-    /// <summary>Every layer.</summary>
-    Full,
-}
-
 /// <summary>What a device does by itself with corporate layers that are on offer.</summary>
 public enum UpdateMode
 {
@@ -124,23 +108,6 @@ public static partial class Settings
     public static Setting<bool> PrefetchOnBattery { get; } = new Switch(
         "prefetch.onBattery", SettingScope.Container, false, "Whether updates are downloaded while the computer runs on its battery.");
 
-    /// <summary>Whether what the user installs is kept.</summary>
-    public static Setting<bool> LayerApp { get; } = new Switch(
-        "layer.app", SettingScope.Workspace, true, "Whether what the user installs in the guest is kept; otherwise it is gone at the next start.") { IsForNextStart = true };
-
-    /// <summary>Layering rules after the factory's.</summary>
-    public static Setting<IReadOnlyList<string>> LayerRules { get; } = new Lines(
-        "layer.rules", SettingScope.Workspace, 500, "a layering rule 'PATTERN LAYER' or a comment", LayeringRules.Judge, "Layering rules that follow the factory's; the last that covers a path decides.") { IsForNextStart = true };
-
-    /// <summary>How much the user may put back.</summary>
-    public static Setting<UserRejuvenation> RejuvenateUserAllowed { get; } = new Choice<UserRejuvenation>(
-        "rejuvenate.userAllowed", SettingScope.Workspace, UserRejuvenation.Full, "What the user may put back to a clean state by hand; the system is clean at every start.",
-        ("none", UserRejuvenation.None), ("system", UserRejuvenation.System), ("applications", UserRejuvenation.Applications), ("full", UserRejuvenation.Full));
-
-    /// <summary>For how long a rejuvenation can be undone.</summary>
-    public static Setting<int> RejuvenateUndoDays { get; } = new WholeNumber(
-        "rejuvenate.undoDays", SettingScope.Workspace, 7, 0, 3650, "days", "For how long a rejuvenation can be undone.");
-
     /// <summary>Hours between two snapshots on schedule.</summary>
     public static Setting<int> SnapshotEveryHours { get; } = new WholeNumber(
         "snapshot.everyHours", SettingScope.Workspace, 4, 1, 8760, "hours", "How often a snapshot of the user's layers is taken while the LivePC runs.", "none on a schedule");
@@ -178,7 +145,7 @@ public static partial class Settings
         [
             PasswordRequired, PasswordMinLength, PasswordClasses, PasswordHistory, PasswordMaxAgeDays, MaxAttempts, MaxAttemptsAction, LockIdleMinutes, LockOnHostLock, LockOnSleep, ReauthPeriodHours,
             MaxDevicesPerUser, PolicyRefreshInterval, LeaseHours, UpdateApply, UpdateDeadlineDays, UpdatePostponeMax, UpdateWindow, UpdateBandwidthKbps, UpdateHealthUnits, UpdateHealthMinutes, UpdateTries, Prefetch, MeteredBehaviour,
-            PrefetchOnBattery, LayerApp, LayerRules, RejuvenateUserAllowed, RejuvenateUndoDays, SnapshotEveryHours, SnapshotKeep, SnapshotKeepDays, VmCpu, VmMemory, TelemetryRecordStarts,
+            PrefetchOnBattery, .. OfLayers, SnapshotEveryHours, SnapshotKeep, SnapshotKeepDays, VmCpu, VmMemory, TelemetryRecordStarts,
             EnrolmentApproval,
             .. OfHost,
             .. OfDevices,

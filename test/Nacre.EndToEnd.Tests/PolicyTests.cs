@@ -15,7 +15,9 @@ public sealed class PolicyTests
         var (administrator, device) = (organisation.Administrator, organisation.Device);
         await organisation.OfferAsync(await GoldenImages.MinimalAsync(1));
         await organisation.EnrolAsync();
-        await administrator.RunAsync("policy", "set", "organisation", "policyRefreshInterval=1", "lease.hours=48", "prefetch=off");
+        await administrator.RunAsync("group", "create", "press");
+        await administrator.RunAsync(
+            "policy", "set", "organisation", "policyRefreshInterval=1", "lease.hours=48", "prefetch=off", "rejuvenate.system=on-update", "layer.quotaUserGB=1", "layer.quotaAppsGB=2", "appVisibility=gpgv press");
         await device.RunAsync("livepc", "start", "office");
         var before = await StatusAsync(device);
         Assert.InRange(before.GetProperty("leaseEnds").GetDateTimeOffset() - TimeProvider.System.GetUtcNow(), TimeSpan.FromHours(47.5), TimeSpan.FromHours(48));
@@ -23,11 +25,26 @@ public sealed class PolicyTests
         Assert.Equal(Math.Clamp(Environment.ProcessorCount, 1, 4), processors);
         await administrator.FailAsync(ErrorCatalogue.PolicyInvalid, "policy", "set", "livepc:office", "vm.autoFitCpu=0", "lease.hour=3");
 
+        // How much the layers may use, also for root; an application of a group that the user is not in; what is in none of the user's layers.
+        Assert.Equal(
+            "full data fits data full applications fits applications hidden",
+            (await organisation.InGuestAsync("""
+                for layer in 'data /home/user 1 800' 'applications /usr/local 2 1700'; do
+                    set -- $layer
+                    fallocate -l "$3G" "$2/large" 2>/dev/null && echo "fits $1" || echo "full $1"
+                    rm -f "$2/large"
+                    fallocate -l "$4M" "$2/small" && echo "fits $1" && rm "$2/small"
+                done
+                command -v gpgv >/dev/null || [ -e /usr/bin/gpgv ] || echo hidden
+                """)).ReplaceLineEndings(" ").Trim());
+        await organisation.InGuestAsync("echo kept > /usr/lib/marker; echo tool > /usr/local/tool; echo mine > /home/user/mine; sync");
+
         // While it runs: what the user may put back, and the lease's length; what the machine is made of waits.
-        await administrator.RunAsync("policy", "set", "livepc:office", "rejuvenate.userAllowed=none", "vm.autoFitCpu=1", "vm.autoFitMemory=5", "layer.app=off");
+        await administrator.RunAsync("policy", "set", "livepc:office", "rejuvenate.userAllowed=none", "vm.autoFitCpu=1", "vm.autoFitMemory=5", "layer.retainUserAppsAfterRestart=off");
         await administrator.RunAsync("policy", "set", "organisation", "lease.hours=24", "prefetch=full");
         var asked = await WaitAsync(async () => await StatusAsync(device), status => status.GetProperty("policyFromNextStart").GetArrayLength() == 3);
-        Assert.Equal(["layer.app", "vm.autoFitCpu", "vm.autoFitMemory"], asked.GetProperty("policyFromNextStart").EnumerateArray().Select(name => name.GetString()!));
+        Assert.Equal(["layer.retainUserAppsAfterRestart", "vm.autoFitCpu", "vm.autoFitMemory"], asked.GetProperty("policyFromNextStart").EnumerateArray().Select(name => name.GetString()!));
+        Assert.DoesNotContain(asked.GetProperty("unenforceable").EnumerateArray(), one => one.GetString()!.StartsWith("layer.", StringComparison.Ordinal) || one.GetString()!.StartsWith("appVisibility", StringComparison.Ordinal));
         Assert.NotEqual("Complete", before.GetProperty("presence").GetString());
         await WaitAsync(async () => await StatusAsync(device), status => status.GetProperty("presence").GetString() == "Complete");
         Assert.InRange(asked.GetProperty("leaseEnds").GetDateTimeOffset() - TimeProvider.System.GetUtcNow(), TimeSpan.FromHours(23.5), TimeSpan.FromHours(24));
@@ -38,17 +55,32 @@ public sealed class PolicyTests
 
         // From the next start on, as the guest sees it.
         await device.RunAsync("livepc", "stop", "office");
-        await device.RunAsync("livepc", "start", "office");
+        Assert.Contains("system layer kept as it was", (await device.RunAsync("livepc", "start", "office")).Output, StringComparison.Ordinal);
+        Assert.Equal("kept mine", (await organisation.InGuestAsync(Traces)).ReplaceLineEndings(" ").Trim());
         var (fewer, less) = await MachineAsync(organisation);
         Assert.Equal(1, fewer);
         Assert.True(less < memory || memory < 1100, $"{less} MiB, {memory} MiB before");
-        Assert.Equal("discard", (await organisation.InGuestAsync("modprobe -q qemu_fw_cfg; cat /sys/firmware/qemu_fw_cfg/by_name/opt/nacre/applications/raw")).Trim());
         var explained = await administrator.RunAsync("policy", "explain", "--livepc", "office", "--device", enforced.GetProperty("device").GetString()!);
         Assert.Matches(@"(?m)^vm\.autoFitCpu +1 +livepc:office$", explained.Output);
         Assert.Matches(@"(?m)^lease\.hours +24 +organisation$", explained.Output);
         Assert.Matches(@"(?m)^snapshot\.keep +30 +factory$", explained.Output);
         Assert.Contains("rejuvenate.userAllowed", (await administrator.RunAsync("policy", "diff", "organisation", "livepc:office")).Output, StringComparison.Ordinal);
+
+        // Disposable: nothing of before is there, and nothing of it is afterwards; with an application of the group that the user is in now.
+        await administrator.RunAsync("group", "add", "press", organisation.User);
+        await administrator.RunAsync("policy", "set", "livepc:office", "disposable=on", "layer.app=off");
+        await device.RunAsync("livepc", "stop", "office");
+        Assert.Contains("system layer put back to clean", (await device.RunAsync("livepc", "start", "office")).Output, StringComparison.Ordinal);
+        Assert.Equal("gpgv", (await organisation.InGuestAsync($"{Traces}; basename $(command -v gpgv)")).Trim());
+        Assert.Equal("discard", (await organisation.InGuestAsync("modprobe -q qemu_fw_cfg; cat /sys/firmware/qemu_fw_cfg/by_name/opt/nacre/applications/raw")).Trim());
+        await organisation.InGuestAsync("echo gone > /home/user/gone; echo gone > /etc/gone; sync");
+        await administrator.RunAsync("policy", "set", "livepc:office", "disposable=off");
+        await device.RunAsync("livepc", "stop", "office");
+        await device.RunAsync("livepc", "start", "office");
+        Assert.Equal("mine", (await organisation.InGuestAsync(Traces)).Trim());
     }
+
+    private const string Traces = "cat /usr/lib/marker /usr/local/tool /home/user/mine /home/user/gone /etc/gone 2>/dev/null; true";
 
     private static async Task<JsonElement> StatusAsync(Shell device) => JsonDocument.Parse((await device.RunAsync("livepc", "status", "office", "--json")).Output).RootElement;
 

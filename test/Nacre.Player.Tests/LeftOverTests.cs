@@ -163,11 +163,11 @@ public sealed class LeftOverTests : IDisposable
     [Fact]
     public void The_guest_is_told_what_the_policy_says()
     {
-        var policy = Policy.Of("test", PolicyDocument.Parse("""{"layer.app":false,"layer.rules":["/srv data","# x"],"update.healthUnits":["ssh.service"],"vm.computerName":"WS-%serial%","vm.timeZone":"Europe/Zurich"}"""));
+        var policy = Policy.Of("test", PolicyDocument.Parse("""{"layer.app":false,"layer.rules":["/srv data","# x"],"update.healthUnits":["ssh.service"],"vm.computerName":"WS-%serial%","vm.timeZone":"Europe/Zurich","layer.quotaUserGB":0,"appVisibility":["gimp press","gimp design","nginx -","jq design"]}"""));
         Assert.Equal(
-            ["/srv data\n# x\n", "debian 3\ntools 1\n", "discard\n", "postpone\n", "ssh.service\n", "WS-00c0ffee\n", "Europe/Zurich\n"],
-            GuestParameters.Texts(policy, ["debian 3", "tools 1"], UserPackageChoice.Postpone, "00c0ffee"));
-        using var parameters = new GuestParameters(policy, ["debian 3"], UserPackageChoice.Remove);
+            ["/srv data\n# x\n", "debian 3\ntools 1\n", "discard\n", "postpone\n", "ssh.service\n", "WS-00c0ffee\n", "Europe/Zurich\n", "applications 10000000000\n", "jq\nnginx\n"],
+            GuestParameters.Texts(policy, ["debian 3", "tools 1"], UserPackageChoice.Postpone, ["press", "nginx"], "00c0ffee"));
+        using var parameters = new GuestParameters(policy, ["debian 3"], UserPackageChoice.Remove, []);
         Assert.Equal(GuestParameters.Names, parameters.Paths.Select(parameter => parameter.Name));
         Assert.Equal("remove\n", File.ReadAllText(parameters.Paths.Single(parameter => parameter.Name == "conflicts").Path));
     }

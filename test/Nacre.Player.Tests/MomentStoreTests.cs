@@ -260,6 +260,33 @@ public sealed class MomentStoreTests : IDisposable
     }
 
     [Fact]
+    public async Task Where_the_policy_keeps_nothing_before_a_rejuvenation_its_moment_goes_once_it_is_carried_out_and_not_before()
+    {
+        time.Now = TimeProvider.System.GetUtcNow();
+        var policy = Policy.Of("test", PolicyDocument.Empty.With(Settings.RejuvenateSnapshotBefore, false));
+        await using (var layers = new LayersOfNumbers(office.Folder, time, step => _ = step == "decided" ? throw new OperationCanceledException() : 0))
+        {
+            await layers.WriteAsync(1);
+            await Assert.ThrowsAsync<OperationCanceledException>(() => layers.Moments.RejuvenateAsync(MomentKind.Rejuvenation, [new LayerAction("settings", null)], null));
+            layers.Moments.Retain(policy);
+            Assert.Single(layers.Moments.List());
+        }
+
+        await using (var layers = Open())
+        {
+            var kept = layers.Moments.Take(MomentKind.User, "mine");
+            Assert.NotNull(await layers.Moments.FinishAsync());
+            layers.Moments.Retain(policy);
+            Assert.Equal("1 0 1", Words(await layers.ReadAsync()));
+            Assert.Equal([kept.Id], layers.Moments.List().Select(moment => moment.Id));
+            Assert.All(layers.Volumes.Values, volume => Assert.Single(volume.Snapshots));
+            await layers.Moments.BlankAsync("applications");
+            Assert.Equal("0 0 1", Words(await layers.ReadAsync()));
+            Assert.Equal(1, await LayersOfNumbers.ReadAsync(layers.Moments.Open(kept, "applications")));
+        }
+    }
+
+    [Fact]
     public async Task The_longest_names_fit_a_snapshot()
     {
         await using var layers = Open();

@@ -23,6 +23,8 @@ public class PolicyTests
         """{"layer.rules":["/srv attic"]}""", """{"layer.rules":["/srv data","/x\n/ data"]}""", """{"layer.rules":null}""", """{"layer.rules":"/srv data"}""", """{"update.healthUnits":["ssh"]}""",
         """{"update.healthUnits":["-x.service"]}""", """{"update.healthUnits":["a b.service"]}""", """{"update.apply":"Deadline"}""", """{"update.window":["18:00"]}""", """{"layer.app":1}""", """{"lease.hours":8761}""",
         """{"maxDevicesPerUser":0}""", """{"vm.autoFitMemory":91}""", """{"host.osMin":["Debian"]}""", """{"host.firewall":"on"}""", """{"host.clientMinVersion":"new"}""", """{"host.scripts":["exit 0"]}""",
+        """{"rejuvenate.system":"never"}""", """{"layer.quotaUserGB":65}""", """{"layer.quotaAppsGB":-1}""", """{"disposable":"on"}""", """{"appVisibility":["gimp"]}""", """{"appVisibility":["../x press"]}""",
+        """{"appVisibility":["gimp a\u0000"]}""", """{"appVisibility":["gimp press,design"]}""", """{"appVisibility":[" "]}""", """{"appVisibility":["Gimp press"]}""",
     ];
 
     public static TheoryData<string> WrongValues => [.. Wrong];
@@ -288,6 +290,34 @@ public class PolicyTests
         await world.Admin.PutMemberAsync("two-desks", "ann", isMember: true);
         await world.Admin.PutPolicyAsync("group:two-desks", PolicyDocument.Empty.With(Settings.MaxDevicesPerUser, 3));
         await world.EnrolAsync();
+    }
+
+    [Fact]
+    public async Task A_lease_says_which_of_the_groups_that_decide_about_applications_the_user_is_in_and_no_other()
+    {
+        await using var world = await StartAsync();
+        await world.PublishAsync();
+        var (device, _, client) = await world.EnrolAsync();
+        await world.EntitleAsync();
+        foreach (var group in new[] { "press", "design", "chess" })
+        {
+            await world.Admin.CreateGroupAsync(group);
+        }
+
+        await world.Admin.PutMemberAsync("press", "ann", isMember: true);
+        await world.Admin.PutMemberAsync("chess", "ann", isMember: true);
+        Assert.Null((await ClaimsAsync()).Groups);
+        await FailsAsync(ErrorCatalogue.PolicyInvalid, world.Admin.PutPolicyAsync("organisation", PolicyDocument.Empty.With(Settings.AppVisibility, ["gimp pres"])));
+        await world.Admin.PutPolicyAsync("organisation", PolicyDocument.Empty.With(Settings.AppVisibility, ["gimp press design", "nginx -", "jq design", "vlc design", "vlc press"]));
+        var claims = await ClaimsAsync();
+        Assert.Equal(["press"], claims.Groups);
+        var policy = Policy.Of("lease", PolicyDocument.Parse(claims.Policy!.ToJsonString()));
+        Assert.Equal(["jq", "nginx"], AppVisibility.Hidden(policy, claims.Groups!));
+        await world.Admin.PutMemberAsync("press", "ann", isMember: false);
+        Assert.Equal(["gimp", "jq", "nginx", "vlc"], AppVisibility.Hidden(policy, (await ClaimsAsync()).Groups!));
+
+        async Task<LeaseClaims> ClaimsAsync() =>
+            Jws.VerifyClaims<LeaseClaims>((await client.TakeLeaseAsync("desk", new TakeLease(null))).Lease, device.LeaseKey, ErrorCatalogue.LeaseNotAuthentic, DeviceToken.LeaseType);
     }
 
     [Fact]

@@ -138,7 +138,7 @@ internal static class LivePcCommands
 
             Terminal.Line(string.Create(CultureInfo.InvariantCulture,
                 $"{name} runs release {status.Version} of {status.Image}{With(status.Layers)}: usable after {status.SecondsToAgent:0.0} s and {Terminal.Bytes(status.BytesToAgent ?? 0)} of {Terminal.Bytes(status.ImageBytes)} fetched ({Share(status.BytesToAgent ?? 0, status.ImageBytes)})"));
-            Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"system layer put back to clean in {status.RejuvenationMilliseconds:0.0} ms; accelerator {status.Accelerator}; lease until {status.LeaseEnds:yyyy-MM-dd HH:mm} UTC{(status.Offline ? "; offline" : "")}"));
+            Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"{(status.RejuvenationMilliseconds is { } clean ? string.Create(CultureInfo.InvariantCulture, $"system layer put back to clean in {clean:0.0} ms") : "system layer kept as it was, as the policy says")}; accelerator {status.Accelerator}; lease until {status.LeaseEnds:yyyy-MM-dd HH:mm} UTC{(status.Offline ? "; offline" : "")}"));
             NoteAgent(status);
             foreach (var problem in status.HostProblems)
             {

@@ -39,7 +39,7 @@ internal static class RejuvenationCommands
 
     public static Command Rejuvenate()
     {
-        var command = new Command("rejuvenate", "Put layers back to a clean state: the system always; of the user's what is asked for. A moment is taken first, so it can be undone")
+        var command = new Command("rejuvenate", "Put layers back to a clean state: the system always; of the user's what is asked for. A moment is taken first, so it can be undone, unless the policy gives it up")
         {
             LivePcCommands.Name, Depth, To, Before, DryRun, Yes, LivePcCommands.Memory, LivePcCommands.Processors, LivePcCommands.Minutes, LivePcCommands.AgentWait, LivePcCommands.NoFetch,
         };
@@ -87,6 +87,7 @@ internal static class RejuvenationCommands
         else
         {
             await player.RequireUserMayAsync(name, request.Depth, cancellationToken);
+            player.CleanSystem(name);
             Terminal.Note($"{name}: kept: the user's applications, settings and data; put back: everything else");
         }
 
@@ -101,7 +102,7 @@ internal static class RejuvenationCommands
         }
         else if (plan is null)
         {
-            Terminal.Note($"{name} does not run; its next start begins with a clean system layer anyway");
+            Terminal.Note($"{name} does not run; its next start begins with a clean system layer");
             return;
         }
 
@@ -113,7 +114,13 @@ internal static class RejuvenationCommands
             {
                 Terminal.Result(result, () =>
                 {
-                    Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"{name}: put back in {result.Milliseconds:0.0} ms; the layers before it are kept as moment {result.Before!.Id}"));
+                    if (result.Before is not { } before)
+                    {
+                        Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"{name}: put back in {result.Milliseconds:0.0} ms; what was there is given up, as your company's policy says"));
+                        return;
+                    }
+
+                    Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"{name}: put back in {result.Milliseconds:0.0} ms; the layers before it are kept as moment {before.Id}"));
                     Terminal.Line($"'nacre livepc undo {name}' brings them back");
                 });
             }
@@ -129,7 +136,7 @@ internal static class RejuvenationCommands
     private static void Say(string name, RejuvenationPlan plan)
     {
         Terminal.Note($"{name}: what is kept and what is lost");
-        Terminal.Note("  system        put back to the release, as at every start: what is in none of the layers below is lost");
+        Terminal.Note("  system        put back to the release: what is in none of the layers below is lost");
         foreach (var layer in plan.Layers)
         {
             Terminal.Note($"  {layer.Layer,-12}  {Words(layer)}");

@@ -78,7 +78,7 @@ public sealed record BootTest
             var socket = Path.Combine(sockets, "nbd.sock");
             await using var nbd = NbdServer.Start(socket, volumes.Exports);
             using var parameters = new GuestParameters(
-                Policy.Of("test", PolicyDocument.Empty.With(Settings.UpdateHealthUnits, Units)), Layers.Prepend(System).Select(image => $"{image.Name} 0"), UserPackageChoice.Postpone);
+                Policy.Of("test", PolicyDocument.Empty.With(Settings.UpdateHealthUnits, Units)), Layers.Prepend(System).Select(image => $"{image.Name} 0"), UserPackageChoice.Postpone, []);
             await using var qemu = Qemu.Start(new MachineOptions
             {
                 Name = name,

@@ -21,7 +21,7 @@ public enum Survival
 }
 
 /// <summary>What a path's content survives, by the depth of a rejuvenation.</summary>
-/// <param name="System">The system layer: what every start does.</param>
+/// <param name="System">The system layer: what every start does where the policy says nothing else.</param>
 /// <param name="Applications">And the user's applications.</param>
 /// <param name="Settings">And the user's settings.</param>
 /// <param name="Data">And the user's data, as of a snapshot.</param>

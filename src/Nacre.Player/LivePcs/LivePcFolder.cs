@@ -7,12 +7,15 @@ namespace Nacre.Player.LivePcs;
 /// <summary>The folder of one LivePC on this device: its kept lease, which corporate layers start, and its volumes.</summary>
 internal sealed class LivePcFolder
 {
+    private readonly string? memory;
+
     public LivePcFolder(PlayerPaths paths, string name)
     {
         Name = Names.Parse(name, "a LivePC");
         Root = Path.Combine(paths.LivePcs, Name);
         Sockets = Path.Combine(paths.Runtime, Name);
-        ScratchKey = new ScratchKey(paths.Memory, Name);
+        memory = paths.Memory;
+        ScratchKey = new ScratchKey(memory, Name);
     }
 
     public string Name { get; }
@@ -28,6 +31,9 @@ internal sealed class LivePcFolder
 
     /// <summary>The key of its scratch layer.</summary>
     public ScratchKey ScratchKey { get; }
+
+    /// <summary>The key of a layer of the user's that nothing is kept of.</summary>
+    public ScratchKey DisposableKey(string layer) => new(memory, $"{Name}.{layer}");
 
     /// <summary>What runs, for a player that goes on after this one was killed; null where nothing does.</summary>
     public MachineRecord? Machine
@@ -64,6 +70,26 @@ internal sealed class LivePcFolder
     public string Attempts => Path.Combine(Root, "attempts");
 
     public string Volume(string layer) => Path.Combine(Root, "volumes", layer);
+
+    /// <summary>Where a layer of the user's is that nothing is kept of, beside the one that lies untouched meanwhile.</summary>
+    public string DisposableVolume(string layer) => Volume($"disposable-{layer}");
+
+    /// <summary>Whether the next start puts the system layer back to clean where the policy would keep it.</summary>
+    public bool IsSystemToClean
+    {
+        get => File.Exists(Volume(KeptSystem.Layer) + ".clean");
+        set
+        {
+            if (!value)
+            {
+                DurableFile.Delete(Volume(KeptSystem.Layer) + ".clean");
+            }
+            else if (Directory.Exists(Volume(KeptSystem.Layer)))
+            {
+                DurableFile.Write(Volume(KeptSystem.Layer) + ".clean", []);
+            }
+        }
+    }
 
     /// <summary>The lease as the server granted it last; secrets in it are encrypted to the device's key.</summary>
     public LeaseGrant? Grant

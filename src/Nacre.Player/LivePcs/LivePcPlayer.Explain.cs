@@ -63,6 +63,7 @@ public sealed partial class LivePcPlayer
                 notes.Add($"the rule says {Lower(guest.RuledLayer)}; it takes effect at the next start, where it can (what a rule keeps must be a folder)");
             }
 
+            notes.AddRange(NotesOf(guest.Layer, policy));
             return new LayerExplanation(name, guest.Path, guest.Layer, guest.Rule, LayerSurvival.Of(guest.Layer), guest.Owner, AskedGuest: true, notes);
         }
 
@@ -71,7 +72,7 @@ public sealed partial class LivePcPlayer
         if (layer == Layer.Applications && !policy.Get(Settings.LayerApp))
         {
             layer = Layer.Scratch;
-            notes.Add("the administrator's policy keeps no applications of the user's: what belongs to them is scratch");
+            notes.Add("the administrator's policy has no layer for applications of the user's: what belongs to them is scratch");
         }
 
         var owner = await OwnerAsync(system, plain, cancellationToken).ConfigureAwait(false);
@@ -80,8 +81,17 @@ public sealed partial class LivePcPlayer
             notes.Add("a file that came with a package of the user's is kept with the user's applications; whether this is one, only the running guest knows");
         }
 
+        notes.AddRange(NotesOf(layer, policy));
         return new LayerExplanation(name, plain, layer, rule, LayerSurvival.Of(layer), owner, AskedGuest: false, notes);
     }
+
+    /// <summary>What the policy makes of a restart.</summary>
+    private static IEnumerable<string> NotesOf(Layer layer, Policy policy) =>
+        policy.Get(Settings.Disposable) ? [$"the administrator's policy keeps nothing ('{Settings.Disposable}'): it is gone at the LivePC's end"]
+        : layer == Layer.Applications && !policy.Get(Settings.LayerRetainUserApps) ? [$"the administrator's policy makes the applications blank at every start ('{Settings.LayerRetainUserApps}')"]
+        : layer == Layer.Scratch && policy.Get(Settings.RejuvenateSystem) is var when && when != SystemCleaning.EveryStart
+            ? [$"the administrator's policy keeps the system layer ('{Settings.RejuvenateSystem}'): it survives restarts {(when == SystemCleaning.Weekly ? "for a week at most, and " : "")}until other corporate layers start"]
+            : [];
 
     private static string Plain(string path)
     {

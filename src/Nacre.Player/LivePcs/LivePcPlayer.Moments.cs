@@ -105,6 +105,9 @@ public sealed partial class LivePcPlayer
         }
     }
 
+    /// <summary>The next start begins with a clean system layer, whatever the policy keeps.</summary>
+    public void CleanSystem(string name) => new LivePcFolder(paths, name).IsSystemToClean = true;
+
     /// <summary>Takes a moment of a LivePC that does not run, and puts its layers back. Killed half-way, it is finished by whatever opens the layers next.</summary>
     /// <exception cref="NacreException">AlreadyRunning; else as <see cref="PlanRejuvenationAsync"/>; NoSpace.</exception>
     public Task<RejuvenationResult> RejuvenateAsync(string name, RejuvenationRequest request, CancellationToken cancellationToken) => WithLayersAsync(
@@ -115,7 +118,10 @@ public sealed partial class LivePcPlayer
             var took = Stopwatch.StartNew();
             var before = plan.Actions.Count == 0 ? null : await layers.Moments.RejuvenateAsync(
                 request.IsUndo ? MomentKind.Undo : MomentKind.Rejuvenation, plan.Actions, request.Order).ConfigureAwait(false);
-            return new RejuvenationResult(plan, before, took.Elapsed.TotalMilliseconds);
+            var milliseconds = took.Elapsed.TotalMilliseconds;
+            CleanSystem(name);
+            layers.Moments.Retain(layers.Policy);
+            return new RejuvenationResult(plan, layers.Policy.Get(Settings.RejuvenateSnapshotBefore) ? before : null, milliseconds);
         },
         cancellationToken);
 

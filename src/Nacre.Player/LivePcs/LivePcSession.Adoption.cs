@@ -44,8 +44,28 @@ public sealed partial class LivePcSession
             await using var volumes = new OpenVolumes();
 
             // Not what is accepted at a start: this guest knows the newer state.
-            await OpenUserLayersAsync(volumes, lease, anchors, acceptOlder: false).ConfigureAwait(false);
-            AddSystem(volumes, volumes.Resume(Scratch, folder.Volume(Scratch), folder.ScratchKey));
+            isDisposable = record.IsDisposable;
+            if (isDisposable)
+            {
+                UserLayers.Of(kind).ToList().ForEach(one => volumes.Resume(one.Layer, folder.DisposableVolume(one.Layer), folder.DisposableKey(one.Layer)));
+            }
+            else
+            {
+                await OpenUserLayersAsync(volumes, lease, anchors, acceptOlder: false).ConfigureAwait(false);
+            }
+
+            if (record.KeepsSystem)
+            {
+                // Its end leaves no mark, as this player does not know since when it is what it is: the next start's is clean.
+                var kept = await OpenKeptSystemAsync(volumes, anchors, size: 0, acceptOlder: false).ConfigureAwait(false);
+                volumes.Alias(Scratch, kept);
+                AddSystem(volumes, kept);
+            }
+            else
+            {
+                AddSystem(volumes, volumes.Resume(Scratch, folder.Volume(Scratch), folder.ScratchKey));
+            }
+
             await using var keeping = await anchors.BeginAsync().ConfigureAwait(false);
             TakeUpMoments(volumes, identity, client);
             await using var nbd = NbdServer.Start(folder.NbdSocket, volumes.Exports);
@@ -82,7 +102,8 @@ public sealed partial class LivePcSession
         }
 
         kind = record.Kind;
-        if (UserLayers.Of(kind).Any(layer => !Directory.Exists(folder.Volume(layer.Layer))))
+        if (UserLayers.Of(kind).Any(layer => !Directory.Exists(record.IsDisposable ? folder.DisposableVolume(layer.Layer) : folder.Volume(layer.Layer)))
+            || (record.KeepsSystem && !Directory.Exists(folder.Volume(KeptSystem.Layer))))
         {
             throw Impossible("the volume of a layer is gone");
         }
@@ -131,6 +152,7 @@ public sealed partial class LivePcSession
 
             // Before the guest goes on: it may be paused again at once.
             connected.EventRaised += pause.OnEvent;
+            connected.EventRaised += NoteShutdown;
             var state = await connected.ExecuteAsync("query-status", null, limit.Token).ConfigureAwait(false);
             switch (state?["status"]?.GetValue<string>())
             {

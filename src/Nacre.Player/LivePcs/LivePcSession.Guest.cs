@@ -38,6 +38,7 @@ public sealed partial class LivePcSession
             {
                 qmp = await ConnectQmpAsync(qemu).ConfigureAwait(false);
                 qmp.EventRaised += pause.OnEvent;
+                qmp.EventRaised += NoteShutdown;
             }
 
             watching = pause.RunAsync(qmp, ending.Token);
@@ -82,6 +83,9 @@ public sealed partial class LivePcSession
             }
         }
     }
+
+    /// <summary>A guest that shut down wrote everything down before.</summary>
+    private void NoteShutdown(string name, JsonNode? data) => isShutDown |= name == "SHUTDOWN" && data?["reason"]?.GetValue<string>() == "guest-shutdown";
 
     /// <summary>Waits for the agent's first answer to this player.</summary>
     /// <param name="qemu">The machine.</param>

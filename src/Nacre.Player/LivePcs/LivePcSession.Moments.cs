@@ -34,6 +34,7 @@ public sealed partial class LivePcSession
         if (await moments!.FinishAsync().ConfigureAwait(false) is { } finished)
         {
             Change(now => now with { FinishedRejuvenation = finished.Id });
+            await CleanSystemAsync().ConfigureAwait(false);
         }
 
         if (lease.OfflineBecause is null)
@@ -53,9 +54,9 @@ public sealed partial class LivePcSession
             await HearAsync(stopping.Token).ConfigureAwait(false);
         }
 
-        // A layer that no start has succeeded with may be half formatted: nothing to keep.
+        // A layer that no start has succeeded with may be half formatted: nothing to keep. Nor is there of what is given up at the end.
         var stack = releases!.Stack;
-        if (UserLayers.Of(kind).All(layer => folder.IsInUse(layer.Layer)))
+        if (!isDisposable && UserLayers.Of(kind).All(layer => folder.IsInUse(layer.Layer)))
         {
             if (folder.Started is { } last && !last.Equals(stack))
             {
@@ -69,7 +70,12 @@ public sealed partial class LivePcSession
             moments.Retain(policy);
         }
 
-        if (!stack.Equals(folder.Started))
+        if (!policy.Get(Settings.LayerRetainUserApps) && kind != ImageKind.Disk)
+        {
+            await moments.BlankAsync("applications").ConfigureAwait(false);
+        }
+
+        if (!isDisposable && !stack.Equals(folder.Started))
         {
             folder.Started = stack;
         }
@@ -123,13 +129,16 @@ public sealed partial class LivePcSession
             var plan = RejuvenationPlan.Of(
                 new RejuvenationRequest(order.Depth, order.To, order.Before, Order: order.Id), known, moments.BytesNow, policy, time.GetUtcNow());
             var before = plan.Actions.Count == 0 ? null : await moments.RejuvenateAsync(MomentKind.Rejuvenation, plan.Actions, order.Id).ConfigureAwait(false);
-            desk!.Finish(Receipt(true, before is null ? "the system layer is clean" : $"the layers before it are kept as moment {before.Id}"));
+            await CleanSystemAsync().ConfigureAwait(false);
+            desk!.Finish(Receipt(true, before is null ? "the system layer is clean" : !policy.Get(Settings.RejuvenateSnapshotBefore) ? "the layers before it were given up" : $"the layers before it are kept as moment {before.Id}"));
         }
         catch (NacreException exception) when (exception.Kind == ErrorCatalogue.NotFound || exception.Kind == ErrorCatalogue.UsageInvalid)
         {
             desk!.Finish(Receipt(false, exception.Message));
         }
     }
+
+    private Task CleanSystemAsync() => system?.CleanAsync() ?? Task.CompletedTask;
 
     private bool IsMomentDue() => policy.Get(Settings.SnapshotEveryHours) > 0
         && !(moments!.List() is [.., var newest] && time.GetUtcNow() - newest.Taken < TimeSpan.FromHours(policy.Get(Settings.SnapshotEveryHours)));

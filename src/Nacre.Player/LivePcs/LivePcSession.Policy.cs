@@ -1,3 +1,4 @@
+using System.Text;
 using Nacre.Contracts;
 using Nacre.Player.Devices;
 using Nacre.Player.HostChecks;
@@ -10,7 +11,14 @@ namespace Nacre.Player.LivePcs;
 /// <content>The lease of a LivePC that runs, renewed with the policy that came with it.</content>
 public sealed partial class LivePcSession
 {
+    /// <summary>What only the layers of a guest's inside can carry.</summary>
+    private static readonly Setting[] OfLayersWithin =
+    [
+        Settings.VmComputerName, Settings.VmTimeZone, Settings.LayerApp, Settings.LayerRetainUserApps, Settings.LayerRules, Settings.LayerQuotaAppsGB, Settings.LayerQuotaUserGB, Settings.AppVisibility,
+    ];
+
     private AcknowledgePolicy? acknowledged;
+    private IReadOnlyList<string>? guestDoes;
 
     /// <summary>Takes a lease anew: the policy of it holds at once. Where the server can't be reached, or grants none, the one that there is goes on.</summary>
     private async Task RenewLeaseAsync(CancellationToken cancellationToken)
@@ -36,6 +44,21 @@ public sealed partial class LivePcSession
         }
     }
 
+    /// <summary>What the guest's start knows how to do.</summary>
+    private async Task<IReadOnlyList<string>> DoesAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            guestDoes ??= Encoding.ASCII.GetString((await agent!.ExecuteAsync("/bin/sed", ["-n", "s/^does //p", "/run/nacre/policy"], null, cancellationToken).ConfigureAwait(false)).Output).Trim().Split(' ');
+        }
+        catch (NacreException)
+        {
+            // The next contact says it.
+        }
+
+        return guestDoes ?? ["quotas", "hidden"];
+    }
+
     /// <summary>Tells the server which policy holds here, where that is news. What the server does not hear now it hears at the next contact.</summary>
     private async Task AcknowledgePolicyAsync(CancellationToken cancellationToken)
     {
@@ -55,7 +78,12 @@ public sealed partial class LivePcSession
         unenforceable.AddRange(features.Unenforceable());
         if (kind == ImageKind.Disk)
         {
-            unenforceable.AddRange(new Setting<string>[] { Settings.VmComputerName, Settings.VmTimeZone }.Where(setting => policy.Get(setting).Length > 0).Select(setting => $"{setting}: the guest's image is a whole disk"));
+            unenforceable.AddRange(OfLayersWithin.Where(setting => policy.DecidedBy(setting) != Policy.FactoryLevel && !setting.AreSame(policy.Get(setting), setting.Factory)).Select(setting => $"{setting}: the guest's image is a whole disk"));
+        }
+        else if (status.Agent == AgentState.Answers)
+        {
+            var (does, what) = (await DoesAsync(cancellationToken).ConfigureAwait(false), new (string Word, Setting Setting)[] { ("quotas", Settings.LayerQuotaAppsGB), ("quotas", Settings.LayerQuotaUserGB), ("hidden", Settings.AppVisibility) });
+            unenforceable.AddRange(what.Where(one => !does.Contains(one.Word) && !one.Setting.AreSame(policy.Get(one.Setting), one.Setting is Setting<int> ? 0 : one.Setting.Factory)).Select(one => $"{one.Setting}: the image was built before there was this setting"));
         }
 
         var waiting = Settings.All.Where(setting => setting.IsForNextStart && !setting.AreSame(policy.Get(setting), atStart.Get(setting))).Select(setting => setting.Name).ToList();

@@ -71,6 +71,9 @@ public sealed partial class LivePcSession : IDisposable
     private Policy atStart = Policy.Factory; // what the machine started with
     private readonly StackBook book;
     private ImageKind kind; // of the LivePC's image
+    private bool isDisposable; // nothing of the user's is kept of what runs
+    private KeptSystem? system; // of a start of this player's whose policy keeps it
+    private volatile bool isShutDown; // the guest ended as it should
     private OpenReleases? releases;
     private OpenedLease? lease;
     private AnchorKeeper? keeper;
@@ -180,6 +183,7 @@ public sealed partial class LivePcSession : IDisposable
 
     private async Task StartAsync()
     {
+        (system, isShutDown) = (null, false);
         await AttendBeforeStartAsync().ConfigureAwait(false);
         using var identity = EnrolledIdentity.Open(paths);
         using var client = identity.Connect();
@@ -202,7 +206,7 @@ public sealed partial class LivePcSession : IDisposable
                 paths.Accelerator, boot.Kernel, () => Report(LivePcPhase.Accelerator, "finding out whether KVM really works here"), stopping.Token).ConfigureAwait(false);
             Change(now => now with { Accelerator = accelerator });
             Report(LivePcPhase.Booting, "starting the guest");
-            var fresh = UserLayers.Of(kind).Select(layer => layer.Layer).Where(layer => !folder.IsInUse(layer)).ToArray();
+            var fresh = isDisposable ? [] : UserLayers.Of(kind).Select(layer => layer.Layer).Where(layer => !folder.IsInUse(layer)).ToArray();
             var commandLine = boot.CommandLine;
             if (fresh.Length > 0)
             {
@@ -210,7 +214,7 @@ public sealed partial class LivePcSession : IDisposable
             }
 
             var stack = releases!.Stack;
-            using var parameters = new GuestParameters(policy, stack.Releases.Select(release => release.ToString()), options.UserPackages ?? folder.UserPackages ?? UserPackageChoice.Postpone, SerialOf(identity));
+            using var parameters = new GuestParameters(policy, stack.Releases.Select(release => release.ToString()), options.UserPackages ?? folder.UserPackages ?? UserPackageChoice.Postpone, lease.Claims.Groups ?? [], SerialOf(identity));
             features = MachineFeatures.Of(policy, HostFacts.Real);
             var machine = Machine(accelerator, stack, parameters.Paths) with { Kernel = boot.Kernel, Initramfs = boot.Initramfs, CommandLine = commandLine, Variables = boot.Variables };
             await using var qemu = Qemu.Start(machine);
@@ -227,9 +231,15 @@ public sealed partial class LivePcSession : IDisposable
                 Features = machine.Features,
                 Shape = MachineRecord.ShapeOf(machine),
                 Fresh = fresh,
+                IsDisposable = isDisposable,
+                KeepsSystem = system is not null,
             };
             folder.Machine = record;
             await ServeAsync(qemu, record).ConfigureAwait(false);
+            if (isShutDown && !isKilled)
+            {
+                system?.End();
+            }
         }
     }
 
@@ -308,11 +318,23 @@ public sealed partial class LivePcSession : IDisposable
         var volumes = new OpenVolumes();
         try
         {
-            await OpenUserLayersAsync(volumes, lease, anchors, options.AcceptOlderState).ConfigureAwait(false);
+            isDisposable = policy.Get(Settings.Disposable);
+            if (isDisposable)
+            {
+                foreach (var (layer, size) in UserLayers.Of(kind))
+                {
+                    volumes.Renew(layer, folder.DisposableVolume(layer), size, folder.DisposableKey(layer));
+                }
+            }
+            else
+            {
+                await OpenUserLayersAsync(volumes, lease, anchors, options.AcceptOlderState).ConfigureAwait(false);
+            }
+
             var clean = Stopwatch.StartNew();
-            var size = kind == ImageKind.Disk ? ReleaseFork.VolumeSize(new ReleaseVolume(releases!.System, "disk").Size) : MachineOptions.ScratchSize;
-            AddSystem(volumes, volumes.Renew(Scratch, folder.Volume(Scratch), size, folder.ScratchKey));
-            Change(now => now with { RejuvenationMilliseconds = clean.Elapsed.TotalMilliseconds });
+            var (scratch, isKept) = await OpenScratchAsync(volumes, anchors).ConfigureAwait(false);
+            AddSystem(volumes, scratch);
+            Change(now => now with { RejuvenationMilliseconds = isKept ? null : clean.Elapsed.TotalMilliseconds });
             return volumes;
         }
         catch
@@ -321,6 +343,53 @@ public sealed partial class LivePcSession : IDisposable
             throw;
         }
     }
+
+    /// <summary>The disk of what is in no layer of the user's: blank, or where the policy keeps it as the last guest left it.</summary>
+    private async Task<(Volume Scratch, bool IsKept)> OpenScratchAsync(OpenVolumes volumes, AnchorKeeper anchors)
+    {
+        var size = kind == ImageKind.Disk ? ReleaseFork.VolumeSize(new ReleaseVolume(releases!.System, "disk").Size) : MachineOptions.ScratchSize;
+        var cleaning = isDisposable ? SystemCleaning.EveryStart : policy.Get(Settings.RejuvenateSystem);
+        if (cleaning == SystemCleaning.EveryStart && !Directory.Exists(folder.Volume(KeptSystem.Layer)))
+        {
+            return (volumes.Renew(Scratch, folder.Volume(Scratch), size, folder.ScratchKey), false);
+        }
+
+        // An older copy, or none in the place of one, is no reason not to start: it is made blank.
+        var known = anchors.Accepted.Count;
+        var kept = await OpenKeptSystemAsync(volumes, anchors, size, acceptOlder: true).ConfigureAwait(false);
+        var isToClean = anchors.Accepted.Count > known || folder.IsSystemToClean || kept.Size != size;
+        system = new KeptSystem(kept, time);
+        var isKept = await system.BeginAsync(isToClean ? SystemCleaning.EveryStart : cleaning, WhatLiesBelow()).ConfigureAwait(false);
+        folder.IsSystemToClean = false;
+        if (kept.Size < size)
+        {
+            kept.Resize(size);
+        }
+
+        if (cleaning != SystemCleaning.EveryStart && kept.Size == size)
+        {
+            volumes.Alias(Scratch, kept);
+            return (kept, isKept);
+        }
+
+        // It stays blank; a volume never shrinks to a smaller release's size.
+        system = null;
+        return (volumes.Renew(Scratch, folder.Volume(Scratch), size, folder.ScratchKey), false);
+    }
+
+    private async Task<Volume> OpenKeptSystemAsync(OpenVolumes volumes, AnchorKeeper anchors, long size, bool acceptOlder)
+    {
+        Volume? opened = null;
+        await anchors.OpenAsync(
+            KeptSystem.Layer, newest => opened = volumes.Open(KeptSystem.Layer, folder.Volume(KeptSystem.Layer), size, key!, newest), acceptOlder).ConfigureAwait(false);
+        return opened!;
+    }
+
+    /// <summary>What the system layer's own disk lies over, and what a start writes into it: another one needs a blank disk.</summary>
+    private string WhatLiesBelow() => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', [
+        MachineRecord.DigestOf(releases!.Stack.Releases.Select(release => lease!.Release(release).Signed)), $"{policy.Get(Settings.LayerApp)}", .. policy.Get(Settings.LayerRules),
+        "", .. AppVisibility.Hidden(policy, lease!.Claims.Groups ?? []),
+    ]))).AsSpan(0, 16));
 
     /// <summary>Opens the key before anything is fetched: a wrong password is told at once.</summary>
     private async Task OpenKeyAsync(OpenedLease lease, EnrolledIdentity identity, NacreClient client)

@@ -148,7 +148,7 @@ public sealed record LivePcStatus
     /// <summary>Whether the guest was running already: this start went on with it after its player had been killed.</summary>
     public bool Adopted { get; init; }
 
-    /// <summary>Milliseconds that putting the system layer back to clean took at this start; null where the guest was running already.</summary>
+    /// <summary>Milliseconds that putting the system layer back to clean took at this start; null where the policy keeps it, or the guest was running already.</summary>
     public double? RejuvenationMilliseconds { get; init; }
 
     /// <summary>Seconds from the command to the agent's first answer.</summary>

@@ -38,6 +38,12 @@ internal sealed record MachineRecord
     /// <summary>The layers that the guest was told to format.</summary>
     public required IReadOnlyList<string> Fresh { get; init; }
 
+    /// <summary>Whether nothing is kept of the user's layers.</summary>
+    public bool IsDisposable { get; init; }
+
+    /// <summary>Whether the system layer's own disk is one that is kept.</summary>
+    public bool KeepsSystem { get; init; }
+
     /// <summary>Whether its agent has answered.</summary>
     public bool IsUp { get; init; }
 

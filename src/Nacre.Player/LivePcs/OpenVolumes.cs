@@ -21,6 +21,9 @@ internal sealed class OpenVolumes : IAsyncDisposable
         order.Add(device);
     }
 
+    /// <summary>Serves an open volume under another name too.</summary>
+    public void Alias(string name, Volume volume) => exports.Add(name, volume);
+
     /// <summary>Opens one of the user's layers; made at the first start.</summary>
     /// <param name="layer">The layer.</param>
     /// <param name="directory">Its volume's folder.</param>

@@ -163,7 +163,13 @@ internal sealed class MomentStore
     public void Retain(Policy policy)
     {
         var now = time.GetUtcNow();
-        var moments = List();
+        var moments = List().ToList();
+        foreach (var moment in policy.Get(Settings.RejuvenateSnapshotBefore) ? [] : moments.Where(moment => moment.Actions.Count > 0 && !IsPending(moment)).ToArray())
+        {
+            Delete(moment);
+            moments.Remove(moment);
+        }
+
         var undoable = moments.Where(moment => moment.Actions.Count > 0 && IsWithin(moment, policy.Get(Settings.RejuvenateUndoDays))).ToHashSet();
         var others = moments.Where(moment => !undoable.Contains(moment)).OrderBy(moment => moment.Kind == MomentKind.User).ThenBy(moment => moment.Taken).ToList();
         var excess = Math.Max(0, others.Count - policy.Get(Settings.SnapshotKeep));
@@ -239,6 +245,10 @@ internal sealed class MomentStore
             StepTaken?.Invoke($"marked {layer}");
         }
     }
+
+    /// <summary>Makes a layer blank, where there is anything in it. No guest may have it.</summary>
+    /// <exception cref="NacreException">NoSpace, FileAccess.</exception>
+    public Task BlankAsync(string layer) => BytesNow[layer] == 0 ? Task.CompletedTask : PutBackAsync(layer, null);
 
     private async Task PutBackAsync(string layer, string? to)
     {

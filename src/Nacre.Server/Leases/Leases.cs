@@ -172,10 +172,18 @@ internal sealed class Leases(
         ends = expires.Value.End is { } end && end < ends ? end : ends;
         var claims = new LeaseClaims(
             device.Id, device.User, livePc.Name, livePc.Image, offered.Version, installed, now.ToUnixTimeSeconds(), ends.ToUnixTimeSeconds(),
-            untrusted.Nonce, known.Value, policy.Decided.ToJson(), stacked.Value.Layers, stacked.Value.Kept, await origins.ListAsync(cancellationToken), expires.Value.End?.ToUnixTimeSeconds());
+            untrusted.Nonce, known.Value, policy.Decided.ToJson(), stacked.Value.Layers, stacked.Value.Kept, await origins.ListAsync(cancellationToken), expires.Value.End?.ToUnixTimeSeconds(),
+            await GroupsAsync(device.User, policy, cancellationToken));
         var grant = await GrantAsync(device, claims, releases, has, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         return grant;
+    }
+
+    /// <summary>Those of the user's groups that the policy depends on at the device.</summary>
+    private async Task<IReadOnlyList<string>?> GroupsAsync(string user, Policy policy, CancellationToken cancellationToken)
+    {
+        var named = AppVisibility.Groups(policy);
+        return named.Count == 0 ? null : await database.GroupMembers.Where(row => row.User == user && named.Contains(row.Group)).Select(row => row.Group).Order().ToListAsync(cancellationToken);
     }
 
     /// <summary>When the LivePC itself ends for the user, as the policy says.</summary>

@@ -95,6 +95,14 @@ internal sealed class Policies(NacreDatabase database, AuditTrail audit, TimePro
             return PolicyErrors.Of(exception);
         }
 
+        // A name that was mistyped would take the application from everybody.
+        var named = AppVisibility.Groups(Policy.Of(level.ToString(), document));
+        var known = named.Count == 0 ? [] : await database.Groups.Where(row => named.Contains(row.Name)).Select(row => row.Name).ToListAsync(cancellationToken);
+        if (named.Except(known).Order(StringComparer.Ordinal).FirstOrDefault() is { } unknown)
+        {
+            return PolicyErrors.Of(new PolicyException([$"'{Settings.AppVisibility}': there is no group '{unknown}'"]));
+        }
+
         if (document.Equals(before))
         {
             return document;
