@@ -15,7 +15,7 @@ public sealed class PolicyTests
         var (administrator, device) = (organisation.Administrator, organisation.Device);
         await organisation.OfferAsync(await GoldenImages.MinimalAsync(1));
         await organisation.EnrolAsync();
-        await administrator.RunAsync("group", "create", "press");
+        await administrator.RunAsync("group", "add", "press");
         await administrator.RunAsync(
             "policy", "set", "organisation", "policyRefreshInterval=1", "lease.hours=48", "prefetch=off", "rejuvenate.system=on-update", "layer.quotaUserGB=1", "layer.quotaAppsGB=2", "appVisibility=gpgv press");
         await device.RunAsync("livepc", "start", "office");
@@ -67,7 +67,7 @@ public sealed class PolicyTests
         Assert.Contains("rejuvenate.userAllowed", (await administrator.RunAsync("policy", "diff", "organisation", "livepc:office")).Output, StringComparison.Ordinal);
 
         // Disposable: nothing of before is there, and nothing of it is afterwards; with an application of the group that the user is in now.
-        await administrator.RunAsync("group", "add", "press", organisation.User);
+        await administrator.RunAsync("group", "put", "press", "alice");
         await administrator.RunAsync("policy", "set", "livepc:office", "disposable=on", "layer.app=off");
         await device.RunAsync("livepc", "stop", "office");
         Assert.Contains("system layer put back to clean", (await device.RunAsync("livepc", "start", "office")).Output, StringComparison.Ordinal);
