@@ -287,6 +287,10 @@ public enum ReportKind
     /// <summary>They start, but the packages of an application layer lack something of this system.</summary>
     [System.Text.Json.Serialization.JsonStringEnumMemberName("dependencies")]
     Dependencies,
+
+    /// <summary>Their user went back to the ones before.</summary>
+    [System.Text.Json.Serialization.JsonStringEnumMemberName("rolled-back")]
+    RolledBack,
 }
 
 /// <summary>A report as the administrator sees it.</summary>
@@ -299,21 +303,24 @@ public sealed record DeviceReport(string Device, string LivePc, DateTimeOffset R
 /// <summary>A LivePC as an entitled device sees it.</summary>
 /// <param name="Name">Unique name.</param>
 /// <param name="Image">Golden image.</param>
-/// <param name="Channel">Channel.</param>
-/// <param name="Version">The release that the channel points at; null where there is none yet.</param>
+/// <param name="Channel">The channel that it follows on this device, or <c>release N</c> where the policy holds it there.</param>
+/// <param name="Version">The release on offer; null where there is none.</param>
 public sealed record EntitledLivePc(string Name, string Image, string Channel, int? Version);
 
 /// <summary>Asks for a lease.</summary>
 /// <param name="InstalledVersion">The release that the device has and may go on starting; null on an empty device.</param>
 /// <param name="Nonce">At most 64 characters that the lease repeats, so that an older one can't be put in the answer's place.</param>
 /// <param name="Anchors">What the device knows of its user layers; null where it states nothing.</param>
-/// <param name="Kept">At most 64 releases that the device has and may go back to. The lease covers those that the LivePC still has and no channel was moved back behind.</param>
+/// <param name="Kept">At most <see cref="MostKept"/> releases that the device has and may go back to. The lease covers those that the LivePC still has and no channel was moved back behind.</param>
 /// <param name="KnownManifests">At most <see cref="MostKnown"/> signed manifests that the device has, each by its <see cref="LeaseGrant.DigestOf"/>: the answer leaves them out.</param>
 public sealed record TakeLease(
     int? InstalledVersion, string? Nonce = null, IReadOnlyList<StatedAnchor>? Anchors = null, IReadOnlyList<ReleaseName>? Kept = null, IReadOnlyList<string>? KnownManifests = null)
 {
     /// <summary>A lease covers less.</summary>
     public const int MostKnown = 100;
+
+    /// <summary>Two stacks, and what most of them had before.</summary>
+    public const int MostKept = 64;
 }
 
 /// <summary>A lease with what it opens.</summary>
@@ -363,11 +370,12 @@ public sealed record LeaseGrant(
 /// <param name="Origins">Base URLs of origins of segments, see <see cref="StoreOrigins"/>; null: only the server.</param>
 /// <param name="Expires">When the LivePC itself ends for this user; null: never.</param>
 /// <param name="Groups">The user's groups, as far as the policy depends on them on the device (<c>appVisibility</c>); null: none.</param>
+/// <param name="ChannelProblem">For a person: which of its images lack the channel that the policy names, and what they follow; null: none.</param>
 public sealed record LeaseClaims(
     string Sub, string User, string LivePc, string Image, int Version, int? InstalledVersion, long Iat, long Exp,
     string? Nonce = null, IReadOnlyList<LayerAnchor>? Anchors = null, JsonObject? Policy = null,
     IReadOnlyList<ReleaseName>? Layers = null, IReadOnlyList<ReleaseName>? Kept = null, IReadOnlyList<string>? Origins = null, long? Expires = null,
-    IReadOnlyList<string>? Groups = null);
+    IReadOnlyList<string>? Groups = null, string? ChannelProblem = null);
 
 /// <summary>The secrets of a lease.</summary>
 /// <param name="Share">32 bytes, base64: the server's part of the key that opens the user's volumes; always the same for one device and LivePC.</param>

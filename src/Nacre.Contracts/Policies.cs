@@ -5,7 +5,8 @@ namespace Nacre.Contracts;
 /// <summary>What holds for a LivePC.</summary>
 /// <param name="Version">16 hexadecimal digits: the same policy is the same version.</param>
 /// <param name="Settings">Every setting.</param>
-public sealed record EffectivePolicy(string Version, IReadOnlyList<EffectiveSetting> Settings);
+/// <param name="Problems">For a person: what of it does not come true, each <c>SETTING: why</c>.</param>
+public sealed record EffectivePolicy(string Version, IReadOnlyList<EffectiveSetting> Settings, IReadOnlyList<string> Problems);
 
 /// <summary>A setting's value.</summary>
 /// <param name="Name">The setting.</param>

@@ -144,7 +144,7 @@ public static partial class Settings
         public static ImmutableArray<Setting> All { get; } =
         [
             PasswordRequired, PasswordMinLength, PasswordClasses, PasswordHistory, PasswordMaxAgeDays, MaxAttempts, MaxAttemptsAction, LockIdleMinutes, LockOnHostLock, LockOnSleep, ReauthPeriodHours,
-            MaxDevicesPerUser, PolicyRefreshInterval, LeaseHours, UpdateApply, UpdateDeadlineDays, UpdatePostponeMax, UpdateWindow, UpdateBandwidthKbps, UpdateHealthUnits, UpdateHealthMinutes, UpdateTries, Prefetch, MeteredBehaviour,
+            MaxDevicesPerUser, PolicyRefreshInterval, LeaseHours, UpdateApply, UpdateDeadlineDays, UpdatePostponeMax, UpdateWindow, UpdateBandwidthKbps, UpdateHealthUnits, UpdateHealthMinutes, UpdateTries, .. OfUpdates, Prefetch, MeteredBehaviour,
             PrefetchOnBattery, .. OfLayers, SnapshotEveryHours, SnapshotKeep, SnapshotKeepDays, VmCpu, VmMemory, TelemetryRecordStarts,
             EnrolmentApproval,
             .. OfHost,

@@ -166,6 +166,10 @@ internal static class PolicyCommands
             {
                 Terminal.Line($"version {policy.Version}");
                 Terminal.Table(["SETTING", "VALUE", "DECIDED BY"], policy.Settings.Select(setting => new[] { setting.Name, Words(setting.Value), setting.DecidedBy }));
+                foreach (var problem in policy.Problems)
+                {
+                    Terminal.Line(problem);
+                }
             });
         });
         return command;

@@ -73,6 +73,11 @@ public sealed partial class LivePcSession
             unenforceable.Add($"{Settings.LockOnHostLock}: this computer does not say whether its screen is locked");
         }
 
+        if (claims?.ChannelProblem is { } channel)
+        {
+            unenforceable.Add(GuestText.Line($"{Settings.UpdateChannel}: {channel}", 400));
+        }
+
         var checks = hostChecks;
         unenforceable.AddRange(checks.Where(result => result.Action != CheckAction.Off && result.Outcome == HostCheckOutcome.Unknown).Select(result => GuestText.Line($"{result.Setting}: {result.Detail}", 400)));
         unenforceable.AddRange(features.Unenforceable());

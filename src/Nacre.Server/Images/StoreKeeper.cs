@@ -1,6 +1,7 @@
 using System.Globalization;
 using Microsoft.EntityFrameworkCore;
 using Nacre.Contracts;
+using Nacre.Policies;
 
 namespace Nacre.Server;
 
@@ -8,7 +9,7 @@ namespace Nacre.Server;
 /// Keeps the store to what is needed, and finds out whether it is whole. Safe while others publish and download: what goes is decided and removed under
 /// the database's lock, which a publication takes to land, and the database itself does not let a segment go that a release refers to.
 /// </summary>
-internal sealed class StoreKeeper(NacreDatabase database, ISegmentStore store, Segments segments, AuditTrail audit, ServerOptions options, TimeProvider time)
+internal sealed class StoreKeeper(NacreDatabase database, ISegmentStore store, Segments segments, Policies policies, AuditTrail audit, ServerOptions options, TimeProvider time)
 {
     /// <summary>Segments that go under one lock: few, so that who publishes waits for little.</summary>
     private const int Batch = 20;
@@ -96,7 +97,7 @@ internal sealed class StoreKeeper(NacreDatabase database, ISegmentStore store, S
     private IQueryable<SegmentRow> InPart(string digits) => database.Segments.AsNoTracking()
         .Where(row => string.Compare(row.Name, digits) >= 0 && string.Compare(row.Name, digits + "g") < 0).OrderBy(row => row.Name);
 
-    /// <summary>Takes away the releases that nobody keeps: not among the newest of their image, on no channel, in no roll-out, and on no device that is not revoked.</summary>
+    /// <summary>Takes away the releases that nobody keeps: not among the newest of their image, on no channel, in no roll-out, held by no policy, and on no device that is not revoked.</summary>
     private async Task<IReadOnlyList<ReleaseName>> RetireAsync(bool dryRun, CancellationToken cancellationToken)
     {
         var now = time.Now();
@@ -106,11 +107,13 @@ internal sealed class StoreKeeper(NacreDatabase database, ISegmentStore store, S
         // What a device has is what its leases cover that have not ended, and its newest one in any case.
         await database.LeasedReleases.Where(row => database.Leases.Any(lease => lease.Id == row.LeaseId && lease.ExpiresAt <= now
             && database.Leases.Any(newer => newer.DeviceId == lease.DeviceId && newer.LivePc == lease.LivePc && newer.IssuedAt > lease.IssuedAt))).ExecuteDeleteAsync(cancellationToken);
+        var held = (await policies.FindDecidedAsync(Settings.UpdateChannel, cancellationToken)).Values.Select(Settings.TryReadRelease).OfType<int>().ToList();
         foreach (var image in await database.Images.AsNoTracking().Where(row => row.Keep != null).ToListAsync(cancellationToken))
         {
             var old = await database.Releases.AsNoTracking().Where(row => row.Image == image.Name).OrderByDescending(row => row.Version).Skip(image.Keep!.Value)
                 .Where(row => !database.Channels.Any(channel => channel.Image == row.Image && channel.Version == row.Version)
                     && !database.Rollouts.Any(rollout => rollout.Image == row.Image && rollout.Version == row.Version)
+                    && !(held.Contains(row.Version) && database.LivePcs.Any(livePc => livePc.Image == row.Image))
                     && !database.LeasedReleases.Any(leased => leased.Image == row.Image && leased.Version == row.Version
                         && database.Leases.Any(lease => lease.Id == leased.LeaseId && database.Devices.Any(device => device.Id == lease.DeviceId && device.RevokedAt == null))))
                 .Select(row => row.Version).ToListAsync(cancellationToken);

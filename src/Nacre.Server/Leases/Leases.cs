@@ -67,10 +67,10 @@ internal static class LeaseErrors
 }
 
 internal sealed class Leases(
-    NacreDatabase database, AuditTrail audit, Anchors anchors, Layers layers, Rollouts rollouts, Origins origins, SecretBox secrets, LeaseSigner signer, Policies policies,
+    NacreDatabase database, AuditTrail audit, Anchors anchors, Layers layers, Following following, Rollouts rollouts, Origins origins, SecretBox secrets, LeaseSigner signer, Policies policies,
     BootSets bootSets, Recovery recovery, TimeProvider time)
 {
-    private const int LongestNonce = 64, MostKept = 64;
+    private const int LongestNonce = 64;
 
     public async Task<IReadOnlyList<EntitledLivePc>> ListAsync(string deviceId, CancellationToken cancellationToken)
     {
@@ -80,11 +80,13 @@ internal sealed class Leases(
             join entitlement in database.Entitlements on device.User equals entitlement.User
             join livePc in database.LivePcs on entitlement.LivePc equals livePc.Name
             orderby livePc.Name
-            select livePc;
+            select new { LivePc = livePc, device.User };
         var answer = new List<EntitledLivePc>();
-        foreach (var livePc in await rows.AsNoTracking().ToListAsync(cancellationToken))
+        foreach (var row in await rows.AsNoTracking().ToListAsync(cancellationToken))
         {
-            answer.Add(new EntitledLivePc(livePc.Name, livePc.Image, livePc.Channel, (await rollouts.OfferAsync(livePc.Image, livePc.Channel, deviceId, cancellationToken))?.Version));
+            var followed = await following.OfSystemAsync(row.LivePc, await policies.ResolveAsync(row.User, row.LivePc.Name, deviceId, cancellationToken), deviceId, cancellationToken);
+            var offered = await OfferAsync(row.LivePc.Image, followed, deviceId, cancellationToken);
+            answer.Add(new EntitledLivePc(row.LivePc.Name, row.LivePc.Image, followed.Name, offered.Failure is null ? offered.Value.Version : null));
         }
 
         return answer;
@@ -103,9 +105,9 @@ internal sealed class Leases(
         }
 
         var kept = untrusted.Kept ?? [];
-        if (kept.Count > MostKept || kept.Any(release => release is null))
+        if (kept.Count > TakeLease.MostKept || kept.Any(release => release is null))
         {
-            return new Failure(ErrorCatalogue.RequestInvalid, $"'kept' must have at most {MostKept} releases");
+            return new Failure(ErrorCatalogue.RequestInvalid, $"'kept' must have at most {TakeLease.MostKept} releases");
         }
 
         var has = untrusted.KnownManifests ?? [];
@@ -132,12 +134,16 @@ internal sealed class Leases(
             return LeaseErrors.Killed;
         }
 
-        if (await rollouts.OfferAsync(livePc.Image, livePc.Channel, device.Id, cancellationToken) is not { } offered)
+        var policy = await policies.ResolveAsync(device.User, livePc.Name, device.Id, cancellationToken);
+        var followed = new List<Followed> { await following.OfSystemAsync(livePc, policy, device.Id, cancellationToken) };
+        var system = await OfferAsync(livePc.Image, followed[0], device.Id, cancellationToken);
+        if (system.Failure is { } none)
         {
-            return LeaseErrors.ChannelEmpty(livePc.Image, livePc.Channel);
+            return none;
         }
 
         // A channel that was moved back was moved for a reason: a newer installed release is not leased.
+        var offered = system.Value;
         var installed = untrusted.InstalledVersion < offered.Version ? untrusted.InstalledVersion : null;
         var releases = await database.Releases.AsNoTracking()
             .Where(row => row.Image == livePc.Image && (row.Version == offered.Version || row.Version == untrusted.InstalledVersion))
@@ -148,7 +154,7 @@ internal sealed class Leases(
         }
 
         releases.RemoveAll(row => row.Version != offered.Version && row.Version != installed);
-        var stacked = await CoverLayersAsync(livePc, device.Id, offered, kept, releases, cancellationToken);
+        var stacked = await CoverLayersAsync(livePc, device.Id, policy, offered, kept, releases, followed, cancellationToken);
         if (stacked.Failure is { } missing)
         {
             return missing;
@@ -160,7 +166,6 @@ internal sealed class Leases(
             return failure;
         }
 
-        var policy = await policies.ResolveAsync(device.User, livePc.Name, device.Id, cancellationToken);
         var now = DateTimeOffset.FromUnixTimeSeconds(time.GetUtcNow().ToUnixTimeSeconds());
         var expires = await ExpiresAsync(device.User, livePc.Name, policy, now, cancellationToken);
         if (expires.Failure is { } over)
@@ -173,7 +178,8 @@ internal sealed class Leases(
         var claims = new LeaseClaims(
             device.Id, device.User, livePc.Name, livePc.Image, offered.Version, installed, now.ToUnixTimeSeconds(), ends.ToUnixTimeSeconds(),
             untrusted.Nonce, known.Value, policy.Decided.ToJson(), stacked.Value.Layers, stacked.Value.Kept, await origins.ListAsync(cancellationToken), expires.Value.End?.ToUnixTimeSeconds(),
-            await GroupsAsync(device.User, policy, cancellationToken));
+            await GroupsAsync(device.User, policy, cancellationToken),
+            followed.Any(one => one.Problem is not null) ? string.Join("; ", followed.Select(one => one.Problem).OfType<string>()) : null);
         var grant = await GrantAsync(device, claims, releases, has, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         return grant;
@@ -184,6 +190,17 @@ internal sealed class Leases(
     {
         var named = AppVisibility.Groups(policy);
         return named.Count == 0 ? null : await database.GroupMembers.Where(row => row.User == user && named.Contains(row.Group)).Select(row => row.Group).Order().ToListAsync(cancellationToken);
+    }
+
+    /// <summary>The release that a device is offered of what an image follows there.</summary>
+    private async Task<Result<ReleaseName>> OfferAsync(string image, Followed followed, string deviceId, CancellationToken cancellationToken)
+    {
+        if (followed.Failure is not null)
+        {
+            return followed.Failure;
+        }
+
+        return (followed.Held ?? await rollouts.OfferAsync(image, followed.Name, deviceId, cancellationToken)) is { } found ? found : LeaseErrors.ChannelEmpty(image, followed.Name);
     }
 
     /// <summary>When the LivePC itself ends for the user, as the policy says.</summary>
@@ -217,19 +234,22 @@ internal sealed class Leases(
     private readonly record struct Lifetime(DateTimeOffset? End);
 
     /// <summary>Adds the releases of the application layers, and those that the device may go back to: what the LivePC has no more is not given, nor what a
-    /// channel was moved back behind.</summary>
+    /// channel was moved back behind. Adds what the layers follow, too.</summary>
     private async Task<Result<(IReadOnlyList<ReleaseName> Layers, IReadOnlyList<ReleaseName> Kept)>> CoverLayersAsync(
-        LivePcRow livePc, string deviceId, ReleaseName system, IReadOnlyList<ReleaseName> untrustedKept, List<ReleaseRow> releases, CancellationToken cancellationToken)
+        LivePcRow livePc, string deviceId, Policy policy, ReleaseName system, IReadOnlyList<ReleaseName> untrustedKept, List<ReleaseRow> releases, List<Followed> followed,
+        CancellationToken cancellationToken)
     {
         var stack = new List<ReleaseName> { system };
         foreach (var layer in await layers.ListAsync(livePc.Name, cancellationToken))
         {
-            if (await rollouts.OfferAsync(layer.Image, layer.Channel, deviceId, cancellationToken) is not { } found)
+            followed.Add(await following.OfLayerAsync(layer, policy, cancellationToken));
+            var found = await OfferAsync(layer.Image, followed[^1], deviceId, cancellationToken);
+            if (found.Failure is { } none)
             {
-                return LeaseErrors.ChannelEmpty(layer.Image, layer.Channel);
+                return none;
             }
 
-            stack.Add(found);
+            stack.Add(found.Value);
         }
 
         var kept = untrustedKept.Distinct().Where(one => one.Version >= 1 && stack.Any(offered => offered.Image == one.Image && offered.Version >= one.Version)).ToList();
@@ -344,7 +364,7 @@ internal static class LeaseEndpoints
         groups.Device.MapPost("/livepcs/{name}/lease", async (string name, TakeLease body, ClaimsPrincipal caller, Leases leases, CancellationToken cancellationToken) =>
                 (await leases.TakeAsync(Id(caller), name, body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("TakeLease").WithSummary("The permission to open a LivePC for some days, with the keys that open it.")
-            .Produces<LeaseGrant>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotEntitled, ErrorCatalogue.LivePcKilled, ErrorCatalogue.LivePcExpired, ErrorCatalogue.ChannelEmpty, ErrorCatalogue.NotFound);
+            .Produces<LeaseGrant>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotEntitled, ErrorCatalogue.LivePcKilled, ErrorCatalogue.LivePcExpired, ErrorCatalogue.ChannelEmpty, ErrorCatalogue.NotFound, ErrorCatalogue.NotApproved);
         groups.Of(Roles.Administrator, Roles.HelpDesk).MapPost("/lease-extensions", async (ExtendLease body, LeaseExtensions extensions, CancellationToken cancellationToken) =>
                 (await extensions.MakeAsync(body, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("ExtendLease").WithSummary("The code with which a user puts off the end of a lease without a network.")

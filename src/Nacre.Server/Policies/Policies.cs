@@ -51,7 +51,7 @@ internal static class PolicyErrors
 }
 
 /// <summary>What the levels decide, and what holds for somebody.</summary>
-internal sealed class Policies(NacreDatabase database, AuditTrail audit, TimeProvider time)
+internal sealed class Policies(NacreDatabase database, Following following, AuditTrail audit, TimeProvider time)
 {
     private const int MostListed = 100, LongestListed = 400;
 
@@ -108,6 +108,14 @@ internal sealed class Policies(NacreDatabase database, AuditTrail audit, TimePro
             return document;
         }
 
+        // Of one LivePC it is known what it is held at; of the other levels each of the LivePCs they reach may have another image.
+        if (level.Kind == PolicyLevelKind.LivePc && document.TryGet(Settings.UpdateChannel, out _)
+            && await database.LivePcs.AsNoTracking().SingleAsync(row => row.Name == level.Subject, cancellationToken) is var livePc
+            && (await following.OfSystemAsync(livePc, Policy.Of(level.ToString(), document), null, cancellationToken)).Failure is { } failure)
+        {
+            return failure;
+        }
+
         var key = level.ToString();
         if (await database.Policies.SingleOrDefaultAsync(row => row.Level == key, cancellationToken) is { } row)
         {
@@ -126,7 +134,7 @@ internal sealed class Policies(NacreDatabase database, AuditTrail audit, TimePro
     /// <summary>What holds for a LivePC, on a device where one is named, and who decided it.</summary>
     public async Task<Result<EffectivePolicy>> ExplainAsync(string untrustedLivePc, string? untrustedDevice, CancellationToken cancellationToken)
     {
-        if (!await database.LivePcs.AnyAsync(row => row.Name == untrustedLivePc, cancellationToken))
+        if (await database.LivePcs.AsNoTracking().SingleOrDefaultAsync(row => row.Name == untrustedLivePc, cancellationToken) is not { } livePc)
         {
             return LivePcErrors.NoLivePc;
         }
@@ -138,7 +146,9 @@ internal sealed class Policies(NacreDatabase database, AuditTrail audit, TimePro
         }
 
         var policy = await ResolveAsync(device?.User, untrustedLivePc, device?.Id, cancellationToken);
-        return new EffectivePolicy(policy.Version, [.. Settings.All.Select(setting => new EffectiveSetting(setting.Name, setting.Write(policy.Get(setting)), policy.DecidedBy(setting)))]);
+        return new EffectivePolicy(
+            policy.Version, [.. Settings.All.Select(setting => new EffectiveSetting(setting.Name, setting.Write(policy.Get(setting)), policy.DecidedBy(setting)))],
+            await following.ProblemsAsync(livePc, policy, device?.Id, cancellationToken));
     }
 
     /// <summary>What holds for a user, on a LivePC and a device where they are named.</summary>
@@ -158,12 +168,45 @@ internal sealed class Policies(NacreDatabase database, AuditTrail audit, TimePro
     public async Task<Func<string, string?, string, Policy>> LoadAsync(CancellationToken cancellationToken)
     {
         var documents = await database.Policies.AsNoTracking().ToDictionaryAsync(row => row.Level, row => row.Document, cancellationToken);
-        var groups = (await (
-            from member in database.GroupMembers
-            join one in database.Groups on member.Group equals one.Name
-            orderby one.Position
-            select new { member.User, one.Name }).ToListAsync(cancellationToken)).ToLookup(one => one.User, one => one.Name);
+        var groups = await GroupsAsync(cancellationToken);
         return (user, livePc, device) => Resolve(LevelsOf(groups[user], livePc, device), documents);
+    }
+
+    /// <summary>The groups of each user, in their order.</summary>
+    private async Task<ILookup<string, string>> GroupsAsync(CancellationToken cancellationToken) => (await (
+        from member in database.GroupMembers
+        join one in database.Groups on member.Group equals one.Name
+        orderby one.Position
+        select new { member.User, one.Name }).ToListAsync(cancellationToken)).ToLookup(one => one.User, one => one.Name);
+
+    /// <summary>One setting alone for many, most often a few of whose levels decide it.</summary>
+    public async Task<Func<string, string?, string, T>> LoadAsync<T>(Setting<T> setting, CancellationToken cancellationToken)
+        where T : notnull
+    {
+        var decided = await FindDecidedAsync(setting, cancellationToken);
+        if (decided.Count == 0)
+        {
+            return (_, _, _) => setting.FactoryValue;
+        }
+
+        var groups = await GroupsAsync(cancellationToken);
+        return (user, livePc, device) => LevelsOf(groups[user], livePc, device).FindLast(decided.ContainsKey) is { } level ? decided[level] : setting.FactoryValue;
+    }
+
+    /// <summary>What each level says about a setting that says anything about it.</summary>
+    public async Task<Dictionary<string, T>> FindDecidedAsync<T>(Setting<T> setting, CancellationToken cancellationToken)
+        where T : notnull
+    {
+        var decided = new Dictionary<string, T>(StringComparer.Ordinal);
+        foreach (var row in await database.Policies.AsNoTracking().Where(row => row.Document.Contains(setting.Name)).ToListAsync(cancellationToken))
+        {
+            if (PolicyDocument.Parse(row.Document).TryGet(setting, out var value))
+            {
+                decided[row.Level] = (T)value;
+            }
+        }
+
+        return decided;
     }
 
     /// <summary>Takes what a device says that it enforces.</summary>
@@ -291,11 +334,11 @@ internal static class PolicyEndpoints
         group.MapPut("/policies/{level}", async (string level, JsonElement body, Policies policies, CancellationToken cancellationToken) =>
                 (await policies.ChangeAsync(level, body, isPatch: false, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("PutPolicy").WithSummary("Sets all that a level decides. Devices learn it at their next contact.")
-            .Produces<PolicyDocument>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.PolicyInvalid, ErrorCatalogue.NotFound);
+            .Produces<PolicyDocument>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.PolicyInvalid, ErrorCatalogue.NotFound, ErrorCatalogue.NotApproved);
         group.MapPatch("/policies/{level}", async (string level, JsonElement body, Policies policies, CancellationToken cancellationToken) =>
                 (await policies.ChangeAsync(level, body, isPatch: true, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("PatchPolicy").WithSummary("Changes some of what a level decides (RFC 7396); null takes a decision back.")
-            .Produces<PolicyDocument>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.PolicyInvalid, ErrorCatalogue.NotFound);
+            .Produces<PolicyDocument>().Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.PolicyInvalid, ErrorCatalogue.NotFound, ErrorCatalogue.NotApproved);
         groups.Of(Roles.Administrator, Roles.HelpDesk, Roles.Auditor).MapGet("/livepcs/{name}/policy", async (string name, string? device, Policies policies, CancellationToken cancellationToken) =>
                 (await policies.ExplainAsync(name, device, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("ExplainPolicy").WithSummary("What holds for a LivePC, on a device where one is named, and which level decided each setting.")

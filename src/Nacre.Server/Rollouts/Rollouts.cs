@@ -4,6 +4,7 @@ using System.Security.Cryptography;
 using System.Text;
 using Microsoft.EntityFrameworkCore;
 using Nacre.Contracts;
+using Nacre.Policies;
 
 namespace Nacre.Server;
 
@@ -69,7 +70,7 @@ internal static class RolloutErrors
 }
 
 /// <summary>Offers a release to a growing share of a channel's devices, and stops where too many starts fail.</summary>
-internal sealed class Rollouts(NacreDatabase database, Approvals approvals, AuditTrail audit, TimeProvider time)
+internal sealed class Rollouts(NacreDatabase database, Approvals approvals, Policies policies, AuditTrail audit, TimeProvider time)
 {
     /// <summary>Releases of a device's LivePC that are remembered: bounds what a hostile device can make the server keep.</summary>
     private const int MostStarts = 200;
@@ -321,16 +322,44 @@ internal sealed class Rollouts(NacreDatabase database, Approvals approvals, Audi
     /// <summary>Devices on which the release started, and on which it failed since counting began and did not start after that.</summary>
     private async Task<(int Healthy, int Failed)> CountAsync(RolloutRow rollout, CancellationToken cancellationToken)
     {
-        var devices = await database.Starts.AsNoTracking().Where(row => row.Image == rollout.Image && row.Version == rollout.Version
-            && database.LivePcs.Any(livePc => livePc.Name == row.LivePc && ((livePc.Image == rollout.Image && livePc.Channel == rollout.Channel)
-                || database.LivePcLayers.Any(layer => layer.LivePc == livePc.Name && layer.Image == rollout.Image && layer.Channel == rollout.Channel)))).ToListAsync(cancellationToken);
+        var rows = await (
+            from start in database.Starts.AsNoTracking()
+            where start.Image == rollout.Image && start.Version == rollout.Version
+            join device in database.Devices on start.DeviceId equals device.Id
+            select new { Start = start, device.User }).ToListAsync(cancellationToken);
+        var follows = await FollowersAsync(rollout, cancellationToken);
+        var devices = rows.Where(row => follows(row.User, row.Start.LivePc, row.Start.DeviceId)).Select(row => row.Start).ToList();
         var failed = devices.Count(row => row.FailedAt >= rollout.CountedFrom && !(row.HealthyAt > row.FailedAt));
         return (devices.Count(row => row.HealthyAt is not null && !(row.FailedAt >= row.HealthyAt)), failed);
     }
 
-    private Task<bool> IsOfferedAsync(RolloutRow rollout, CancellationToken cancellationToken) => database.Leases.AsNoTracking().AnyAsync(
-        lease => lease.Version == rollout.Version && lease.IssuedAt >= rollout.StepSince
-            && database.LivePcs.Any(livePc => livePc.Name == lease.LivePc && livePc.Image == rollout.Image && livePc.Channel == rollout.Channel), cancellationToken);
+    private async Task<bool> IsOfferedAsync(RolloutRow rollout, CancellationToken cancellationToken)
+    {
+        var rows = await (
+            from leased in database.LeasedReleases.AsNoTracking()
+            where leased.Image == rollout.Image && leased.Version == rollout.Version
+            join lease in database.Leases on leased.LeaseId equals lease.Id
+            where lease.IssuedAt >= rollout.StepSince
+            join device in database.Devices on lease.DeviceId equals device.Id
+            select new { device.User, lease.LivePc, lease.DeviceId }).Distinct().ToListAsync(cancellationToken);
+        var follows = await FollowersAsync(rollout, cancellationToken);
+        return rows.Exists(row => follows(row.User, row.LivePc, row.DeviceId));
+    }
+
+    /// <summary>Answers for a user, a LivePC and a device whether that LivePC follows the roll-out's channel there.</summary>
+    private async Task<Func<string, string, string, bool>> FollowersAsync(RolloutRow rollout, CancellationToken cancellationToken)
+    {
+        var systems = await database.LivePcs.AsNoTracking().Where(row => row.Image == rollout.Image).ToDictionaryAsync(row => row.Name, row => row.Channel, cancellationToken);
+        var layers = await database.LivePcLayers.AsNoTracking().Where(row => row.Image == rollout.Image).ToDictionaryAsync(row => row.LivePc, row => row.Channel, cancellationToken);
+        var channels = await database.Channels.AsNoTracking().Where(row => row.Image == rollout.Image).Select(row => row.Name).ToListAsync(cancellationToken);
+        var wanted = await policies.LoadAsync(Settings.UpdateChannel, cancellationToken);
+        return (user, livePc, device) =>
+        {
+            var said = wanted(user, livePc, device);
+            return systems.TryGetValue(livePc, out var own) ? Settings.TryReadRelease(said) is null && Following.ChannelOf(own, said, channels.Contains) == rollout.Channel
+                : layers.TryGetValue(livePc, out own) && Following.ChannelOf(own, said, channels.Contains) == rollout.Channel;
+        };
+    }
 
     /// <summary>A device's place among all, 0 to 9,999: the same for one roll-out, and another for the next, so that not always the same devices are first.</summary>
     private static int PlaceOf(RolloutRow rollout, string deviceId) => (int)(BinaryPrimitives.ReadUInt64BigEndian(
