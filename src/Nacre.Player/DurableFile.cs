@@ -9,6 +9,8 @@ internal static partial class DurableFile
 {
     private const int ReadOnlyFlag = 0;
 
+    private static readonly TimeSpan LockLimit = TimeSpan.FromSeconds(10);
+
     public static void Write(string path, ReadOnlySpan<byte> content)
     {
         var temporary = $"{path}.{Environment.ProcessId}.new";
@@ -58,6 +60,28 @@ internal static partial class DurableFile
         catch (Exception exception) when (exception is FileNotFoundException or DirectoryNotFoundException or JsonException)
         {
             return null;
+        }
+    }
+
+    /// <summary>Waits until no other holds this file, and holds it until it is disposed.</summary>
+    /// <exception cref="NacreException">FileAccess: somebody held it for longer than 10 seconds.</exception>
+    public static async Task<FileStream> LockAsync(string path, TimeProvider time, CancellationToken cancellationToken)
+    {
+        for (var since = time.GetTimestamp(); ;)
+        {
+            try
+            {
+                return new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+            }
+            catch (IOException exception) when (exception is not DirectoryNotFoundException)
+            {
+                if (time.GetElapsedTime(since) > LockLimit)
+                {
+                    throw Translate(exception, path);
+                }
+
+                await Task.Delay(TimeSpan.FromMilliseconds(20), time, cancellationToken).ConfigureAwait(false);
+            }
         }
     }
 

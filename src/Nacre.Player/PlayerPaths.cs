@@ -30,6 +30,9 @@ public sealed partial class PlayerPaths
     /// <summary>Cached indexes of releases (encrypted).</summary>
     public string Indexes => Path.Combine(State, "indexes");
 
+    /// <summary>Held locked while a lease is kept, and while what no kept lease needs is removed from the cache.</summary>
+    public string CacheLock => Path.Combine(State, "segments.lock");
+
     /// <summary>The folder with a folder for each LivePC.</summary>
     public string LivePcs => Path.Combine(State, "livepcs");
 

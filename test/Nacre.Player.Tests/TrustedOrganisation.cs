@@ -51,6 +51,8 @@ internal sealed class TrustedOrganisation : IAsyncDisposable
 
     public ECDsa Publisher { get; set; } = NewKey();
 
+    public ECDsa LeaseKey { get; } = NewKey();
+
     public RootMetadata? Root { get; private set; }
 
     public TargetsMetadata? Targets { get; set; }
@@ -75,7 +77,7 @@ internal sealed class TrustedOrganisation : IAsyncDisposable
         DurableFile.Write(Path.Combine(state, "device.secret"), RandomNumberGenerator.GetBytes(32));
         DurableFile.Write(Path.Combine(state, "device.key"), organisation.deviceKey.ExportPkcs8());
         DurableFile.WriteJson(
-            Path.Combine(state, "device.json"), new DeviceRecord(new Uri(organisation.app.Urls.Single()), "device-1", "ann", "o", null, organisation.deviceKey.PublicKey));
+            Path.Combine(state, "device.json"), new DeviceRecord(new Uri(organisation.app.Urls.Single()), "device-1", "ann", "o", null, PublicKeys.From(organisation.LeaseKey)));
         organisation.Identity = EnrolledIdentity.Open(organisation.Office.Paths);
         DeviceTrust.Begin(organisation.Identity, $"{organisation.Root}", organisation.Time);
         return organisation;
@@ -94,10 +96,13 @@ internal sealed class TrustedOrganisation : IAsyncDisposable
     }
 
     /// <summary>A release's manifest; the same text for the same version.</summary>
-    public static string Manifest(int version, string image = "desk", ImageKind kind = ImageKind.System)
+    public static string Manifest(int version, string image = "desk", ImageKind kind = ImageKind.System) =>
+        Manifest(new ReleaseManifest(1, image, version, 0, "", 10, new SegmentReference(new string('a', 32), 10, ""), [], kind));
+
+    /// <summary>A manifest in the form in which it is published.</summary>
+    public static string Manifest(ReleaseManifest manifest)
     {
-        var payload = System.Text.Json.JsonSerializer.SerializeToUtf8Bytes(
-            new ReleaseManifest(1, image, version, 0, "", 10, new SegmentReference(new string('a', 32), 10, ""), [], kind), ContractJson.Options);
+        var payload = System.Text.Json.JsonSerializer.SerializeToUtf8Bytes(manifest, ContractJson.Options);
         var header = Encoding.ASCII.GetBytes($$"""{"alg":"ES256","typ":"{{ReleaseManifest.Type}}"}""");
         return string.Join('.', new[] { header, payload, new byte[64] }.Select(part => System.Buffers.Text.Base64Url.EncodeToString(part)));
     }
@@ -156,7 +161,7 @@ internal sealed class TrustedOrganisation : IAsyncDisposable
         await app.DisposeAsync();
         Identity.Dispose();
         deviceKey.Dispose();
-        foreach (var key in RootKeys.Concat([TargetsKey, Online, Publisher]))
+        foreach (var key in RootKeys.Concat([TargetsKey, Online, Publisher, LeaseKey]))
         {
             key.Dispose();
         }

@@ -34,7 +34,7 @@ internal static class LivePcCommands
     public static Command Create() => new("livepc", "Run LivePCs on this device, and define them on the server")
     {
         Passwords.File, Passwords.NewFile, PasswordCommands.Create(), Lock(), Unlock(), Forget(),
-        List(), Start(), Stop(), Status(), Extend(), Update(), Postpone(), RejuvenationCommands.Rejuvenate(), RejuvenationCommands.Undo(), SnapshotCommands.Create(), Contact(),
+        List(), Start(), Stop(), Status(), Extend(), Update(), Rollback(), Postpone(), RejuvenationCommands.Rejuvenate(), RejuvenationCommands.Undo(), SnapshotCommands.Create(), Contact(),
         Console(), Screenshot(), Execute(), DeviceAccessCommands.Usb(), DeviceAccessCommands.Clipboard(), Define(), Entitle(), Withdraw(), Layers(), Reports(), Starts(), OrderCommands.Order(), OrderCommands.List(),
     };
 
@@ -328,15 +328,14 @@ internal static class LivePcCommands
                 planned =>
                 {
                     total = planned.Bytes;
-                    Terminal.Note($"{name}: release {planned.From?.ToString(CultureInfo.InvariantCulture) ?? "-"} to {planned.To}: {Terminal.Bytes(planned.Bytes)} to download of {Terminal.Bytes(planned.ReleaseBytes)}"
-                        + (planned.SavedBytes > 0 ? $"; deltas save {Terminal.Bytes(planned.SavedBytes)}" : ""));
+                    NoteDownload(name, planned);
                     foreach (var layer in planned.Layers)
                     {
                         Terminal.Note($"{name}: {Words(layer)}");
                     }
                 },
                 new Reporter<long>(fetched => report(total == 0 ? 1 : (double)fetched / total, $"{Terminal.Bytes(fetched)} of {Terminal.Bytes(total)}")),
-                parsed.GetValue(retry),
+                parsed.GetValue(retry) ? Retake.All : Retake.Left,
                 isToStart: true,
                 Folder(parsed.GetValue(from)),
                 cancellationToken));
@@ -360,6 +359,38 @@ internal static class LivePcCommands
                     Terminal.Line($"the release has itself what you installed: {string.Join(", ", replaced)}");
                 }
             });
+        });
+        return command;
+    }
+
+    private static void NoteDownload(string name, UpdateResult planned) => Terminal.Note(
+        $"{name}: release {planned.From?.ToString(CultureInfo.InvariantCulture) ?? "-"} to {planned.To}: {Terminal.Bytes(planned.Bytes)} to download of {Terminal.Bytes(planned.ReleaseBytes)}"
+        + (planned.SavedBytes > 0 ? $"; deltas save {Terminal.Bytes(planned.SavedBytes)}" : ""));
+
+    private static Command Rollback()
+    {
+        var command = new Command("rollback", "Go back to the corporate layers from before the last update, as far as your company lets you; what is the user's stays") { Name, RejuvenationCommands.Yes, UserPackages };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var name = parsed.GetValue(Name)!;
+            var player = Player();
+            var plan = await Terminal.ProgressAsync($"looking what {name} can go back to", _ => player.PlanRollbackAsync(name, cancellationToken));
+            Terminal.Note($"{name}: {plan.From} is left, and {plan.To} starts at the next start");
+            Terminal.Note("  kept: the user's applications, settings and data, as they are then; a moment of them is taken before that start");
+            Terminal.Note($"  it stays so until newer corporate layers are on offer, or 'nacre livepc update {name}' takes those that are left again");
+            RejuvenationCommands.Confirm(parsed, "this goes back to earlier corporate layers");
+            var total = 0L;
+            var done = await Terminal.ProgressAsync($"going back on {name}", report => player.RollBackAsync(
+                name,
+                parsed.GetValue(UserPackages) ?? UserPackageChoice.Postpone,
+                planned =>
+                {
+                    total = planned.Bytes;
+                    NoteDownload(name, planned);
+                },
+                new Reporter<long>(fetched => report(total == 0 ? 1 : (double)fetched / total, $"{Terminal.Bytes(fetched)} of {Terminal.Bytes(total)}")),
+                cancellationToken));
+            Terminal.Result(done, () => Terminal.Line($"{name}: {done.To} is here and starts at the next start; {done.From} was left"));
         });
         return command;
     }

@@ -10,7 +10,9 @@ namespace Nacre.Cli.Commands;
 internal static class RejuvenationCommands
 {
     private static readonly Option<bool> DryRun = new("--dry-run") { Description = "Only say what would be kept and lost" };
-    private static readonly Option<bool> Yes = new("--yes", "-y") { Description = "Do not ask" };
+
+    /// <summary>The answer to what is asked before layers are put back.</summary>
+    public static Option<bool> Yes { get; } = new("--yes", "-y") { Description = "Do not ask" };
 
     /// <summary>The depth, for the user and for the administrator.</summary>
     public static Option<RejuvenationDepth> Depth { get; } = new("--depth")
@@ -82,7 +84,7 @@ internal static class RejuvenationCommands
                 return;
             }
 
-            Confirm(parsed);
+            Confirm(parsed, "this puts layers of the user's back");
         }
         else
         {
@@ -158,7 +160,8 @@ internal static class RejuvenationCommands
         _ => string.Create(CultureInfo.InvariantCulture, $"{span.TotalDays:0} days"),
     };
 
-    private static void Confirm(ParseResult parsed)
+    /// <summary>Asks whether to go on, unless that was said already.</summary>
+    internal static void Confirm(ParseResult parsed, string what)
     {
         if (parsed.GetValue(Yes))
         {
@@ -167,7 +170,7 @@ internal static class RejuvenationCommands
 
         if (Terminal.IsJson || Console.IsInputRedirected || Console.IsErrorRedirected)
         {
-            throw new NacreException(ErrorCatalogue.UsageInvalid, "this puts layers of the user's back, and there is nobody to ask: add --yes");
+            throw new NacreException(ErrorCatalogue.UsageInvalid, $"{what}, and there is nobody to ask: add --yes");
         }
 
         Console.Error.Write("Go on? [y/N] ");

@@ -86,7 +86,7 @@ internal sealed class OpenedLease
             await identity.RenewCertificateAsync(time, cancellationToken).ConfigureAwait(false);
             using var client = identity.Connect();
             var known = folder.Grant?.Manifests ?? [];
-            var request = new TakeLease(null, Nonce(), anchors, keep, [.. known.Take(TakeLease.MostKnown).Select(LeaseGrant.DigestOf)]);
+            var request = new TakeLease(null, Nonce(), anchors, keep is null ? null : [.. keep.Take(TakeLease.MostKept)], [.. known.Take(TakeLease.MostKnown).Select(LeaseGrant.DigestOf)]);
             var grant = (await client.TakeLeaseAsync(folder.Name, request, cancellationToken).ConfigureAwait(false)).With(known);
             var trust = new DeviceTrust(identity, time);
             var claims = Verify(grant, identity, folder.Name, time.GetUtcNow(), null, null);
@@ -99,7 +99,11 @@ internal sealed class OpenedLease
             }
 
             folder.Create();
-            folder.Grant = grant;
+            using (await DurableFile.LockAsync(folder.CacheLock, time, cancellationToken).ConfigureAwait(false))
+            {
+                folder.Grant = grant;
+            }
+
             new TrustedClock(identity, time).Hear(DateTimeOffset.FromUnixTimeSeconds(claims.Iat));
             return lease;
         }
@@ -326,7 +330,7 @@ internal sealed class OpenedLease
     }
 
     /// <summary>What a manifest says; nothing of it is verified.</summary>
-    private static ReleaseManifest ReadManifest(string untrustedManifest) =>
+    internal static ReleaseManifest ReadManifest(string untrustedManifest) =>
         Jws.TryReadPayload(untrustedManifest, ReleaseManifest.Type, out var payload) && Jws.TryRead<ReleaseManifest>(payload, out var manifest)
             ? manifest : throw new NacreException(ErrorCatalogue.ReleaseNotAuthentic, "a release's manifest is none");
 }

@@ -16,6 +16,7 @@ internal sealed class LivePcFolder
         Sockets = Path.Combine(paths.Runtime, Name);
         memory = paths.Memory;
         ScratchKey = new ScratchKey(memory, Name);
+        CacheLock = paths.CacheLock;
     }
 
     public string Name { get; }
@@ -28,6 +29,9 @@ internal sealed class LivePcFolder
     public string ControlSocket => Path.Combine(Sockets, "player.sock");
 
     public string NbdSocket => Path.Combine(Sockets, "nbd.sock");
+
+    /// <summary>See <see cref="PlayerPaths.CacheLock"/>.</summary>
+    public string CacheLock { get; }
 
     /// <summary>The key of its scratch layer.</summary>
     public ScratchKey ScratchKey { get; }

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
@@ -44,6 +45,19 @@ public sealed record UpdateResult(int? From, int To, long Bytes, long ReleaseByt
 
     /// <summary>Why a delta could not be used, where one could not: whole chunks were downloaded in its place.</summary>
     public string? DeltaFailure { get; init; }
+}
+
+/// <summary>Which corporate layers an update takes again that were set aside on this device.</summary>
+public enum Retake
+{
+    /// <summary>None.</summary>
+    Nothing,
+
+    /// <summary>Those that their user left: the user asks for them.</summary>
+    Left,
+
+    /// <summary>Those that did not reach a healthy start, too.</summary>
+    All,
 }
 
 /// <summary>What an update does to an application layer.</summary>
@@ -218,7 +232,7 @@ public sealed partial class LivePcPlayer
             var answer = await ControlSocket.RequestAsync(folder.ControlSocket, "status", null, cancellationToken).ConfigureAwait(false);
             var status = answer.Deserialize<LivePcStatus>(ContractJson.Options) ?? throw new NacreException(ErrorCatalogue.NotRunning, "the player answered nothing");
             using var identity = EnrolledIdentity.Open(paths);
-            return WithTrust(status, identity);
+            return WithTrust(status with { SetAside = status.SetAside ?? (new StackBook(folder, time).Read().SetAside is [.., { IsByUser: true } left] ? Words(name, left) : null) }, identity);
         }
         catch (NacreException exception) when (exception.Kind == ErrorCatalogue.NotRunning)
         {
@@ -237,10 +251,14 @@ public sealed partial class LivePcPlayer
                 LeaseEnds = ends,
                 LeaseWarning = warning,
                 OnTrial = stack is not null && stack.Equals(state.Trial),
-                SetAside = state.SetAside is [.., var aside] ? $"{aside.Stack} was set aside on {aside.At:yyyy-MM-dd HH:mm} UTC: {aside.Reason}" : null,
+                SetAside = state.SetAside is [.., var aside] ? Words(name, aside) : null,
             }, identity);
         }
     }
+
+    private static string Words(string name, SetAsideStack aside) => aside.IsByUser
+        ? string.Create(CultureInfo.InvariantCulture, $"its user went back from {aside.Stack} on {aside.At:yyyy-MM-dd HH:mm} UTC: 'nacre livepc update {name}' takes it again, newer ones are taken without")
+        : string.Create(CultureInfo.InvariantCulture, $"{aside.Stack} was set aside on {aside.At:yyyy-MM-dd HH:mm} UTC: {aside.Reason}");
 
     private LivePcStatus WithTrust(LivePcStatus status, EnrolledIdentity identity)
     {
@@ -360,15 +378,14 @@ public sealed partial class LivePcPlayer
     /// <param name="userPackages">What is done at the next start with packages of the user's that the new release can't carry.</param>
     /// <param name="planned">Told what will be downloaded before it is.</param>
     /// <param name="progress">Bytes downloaded so far.</param>
-    /// <param name="retry">Whether corporate layers that were set aside are taken again.</param>
+    /// <param name="retake">Which corporate layers are taken again that were set aside.</param>
     /// <param name="isToStart">Whether they start at the next start; else they are only downloaded.</param>
-
     /// <param name="from">A folder of segments (<c>nacre replica sync</c>) that is asked before the network; with it, a kept lease does where the server can't be reached. Null: none.</param>
     /// <param name="cancellationToken">Stops; what was downloaded stays.</param>
     /// <returns>What was done; null where the corporate layers on offer are installed and complete already.</returns>
     /// <exception cref="NacreException">UserPackagesInTheWay: nothing was downloaded, nothing changes. StackSetAside, ServerUnreachable, and whatever keeps a release from being opened.</exception>
     public async Task<UpdateResult?> UpdateAsync(
-        string name, UserPackageChoice userPackages, Action<UpdateResult> planned, IProgress<long> progress, bool retry, bool isToStart, string? from, CancellationToken cancellationToken)
+        string name, UserPackageChoice userPackages, Action<UpdateResult> planned, IProgress<long> progress, Retake retake, bool isToStart, string? from, CancellationToken cancellationToken)
     {
         using var identity = EnrolledIdentity.Open(paths);
         var folder = new LivePcFolder(paths, name);
@@ -388,30 +405,64 @@ public sealed partial class LivePcPlayer
         }
 
         var offered = lease.Offered;
-        if (!retry && state.FindSetAside(offered) is { } aside)
+        if (state.FindSetAside(offered) is { } aside && (aside.IsByUser ? retake == Retake.Nothing : retake != Retake.All))
         {
-            throw new NacreException(ErrorCatalogue.StackSetAside, $"{offered} was set aside on {aside.At:yyyy-MM-dd HH:mm} UTC: {aside.Reason}");
+            throw new NacreException(ErrorCatalogue.StackSetAside, aside.IsByUser ? $"{offered} is on offer, and {Words(name, aside)}" : Words(name, aside));
         }
 
+        // Written down, so that nobody takes for unneeded what arrives.
+        await book.ChangeAsync(now => now with { Coming = offered.Equals(now.Next) ? null : offered }, cancellationToken).ConfigureAwait(false);
+        var result = await FetchAsync(lease, folder, offered, userPackages, planned, progress, (client, box, book, from), cancellationToken).ConfigureAwait(false);
+        if (isToStart && result is not null)
+        {
+            // What the user chose holds too where nobody could be asked whether there is anything to choose.
+            folder.UserPackages = result.UserPackages is { Conflicts: [] } || userPackages == UserPackageChoice.Postpone ? null : userPackages;
+            await book.ChangeAsync(now => now.Offer(offered, time.GetUtcNow()), cancellationToken).ConfigureAwait(false);
+        }
+
+        await CleanCacheAsync(identity, cancellationToken).ConfigureAwait(false);
+        return result;
+    }
+
+    /// <summary>Removes from the cache what no LivePC keeps any more; where that fails, the next contact of one that runs does it.</summary>
+    private async Task CleanCacheAsync(EnrolledIdentity identity, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await new CacheKeeper(paths, identity, time).CleanAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (NacreException)
+        {
+            // What was asked for is done.
+        }
+    }
+
+    /// <summary>Says what a stack would download, asks about the user's packages, downloads and verifies all of it.</summary>
+    /// <returns>What was done; null where it is what starts next and complete.</returns>
+    private async Task<UpdateResult?> FetchAsync(
+        OpenedLease lease, LivePcFolder folder, CorporateStack stack, UserPackageChoice userPackages, Action<UpdateResult> planned, IProgress<long> progress,
+        (NacreClient Client, ReportBox Box, StackBook Book, string? From) by, CancellationToken cancellationToken)
+    {
+        var state = by.Book.Read();
         using var cache = new SegmentCache(paths.Segments);
-        using var releases = await OpenReleases.OpenAsync(lease, offered, new ReleaseOpener(paths, cache, Delivery.Of(lease, client, from, time)), cancellationToken).ConfigureAwait(false);
+        using var releases = await OpenReleases.OpenAsync(lease, stack, new ReleaseOpener(paths, cache, Delivery.Of(lease, by.Client, by.From, time)), cancellationToken).ConfigureAwait(false);
         await releases.FindDeltasAsync(lease, state.Needed, cancellationToken).ConfigureAwait(false);
         var before = releases.Statistics;
         var missing = releases.MissingBytes;
-        if (offered.Equals(state.Next) && missing == 0)
+        if (stack.Equals(state.Next) && missing == 0)
         {
             return null;
         }
 
-        var result = new UpdateResult(state.Next?.System.Version, offered.System.Version, missing + before.FetchedBytes, before.TotalBytes, Compare(state.Next, offered))
+        var result = new UpdateResult(state.Next?.System.Version, stack.System.Version, missing + before.FetchedBytes, before.TotalBytes, Compare(state.Next, stack))
         {
             SavedBytes = releases.SavedBytes,
         };
         planned(result);
-        var finding = offered.Equals(state.Next) || lease.Kind == ImageKind.Disk ? null : await FindUserPackagesAsync(name, releases, cancellationToken).ConfigureAwait(false);
+        var finding = stack.Equals(state.Next) || lease.Kind == ImageKind.Disk ? null : await FindUserPackagesAsync(folder.Name, releases, cancellationToken).ConfigureAwait(false);
         if (finding is { Conflicts: [_, ..] conflicts })
         {
-            await DecideAsync(name, offered, conflicts, userPackages, box, book, client, cancellationToken).ConfigureAwait(false);
+            await DecideAsync(folder.Name, stack, conflicts, userPackages, by.Box, by.Book, by.Client, cancellationToken).ConfigureAwait(false);
         }
 
         try
@@ -423,14 +474,6 @@ public sealed partial class LivePcPlayer
             throw VolumeErrors.OfRelease(exception);
         }
 
-        if (!isToStart)
-        {
-            return result with { Bytes = releases.Statistics.FetchedBytes, UserPackages = finding, DeltaFailure = releases.DeltaFailure };
-        }
-
-        // What the user chose holds too where nobody could be asked whether there is anything to choose.
-        folder.UserPackages = finding is { Conflicts: [] } || userPackages == UserPackageChoice.Postpone ? null : userPackages;
-        await book.ChangeAsync(now => now.Offer(offered, time.GetUtcNow()), cancellationToken).ConfigureAwait(false);
         return result with { Bytes = releases.Statistics.FetchedBytes, UserPackages = finding, DeltaFailure = releases.DeltaFailure };
     }
 
@@ -488,7 +531,7 @@ public sealed partial class LivePcPlayer
     }
 
     /// <summary>Whether a guest runs whose player was killed. To be asked where no player answers: one that runs or ends does, until its guest has ended.</summary>
-    private static bool IsAbandoned(LivePcFolder folder)
+    internal static bool IsAbandoned(LivePcFolder folder)
     {
         using var leftOver = LeftOver.Find(folder);
         return leftOver is not null;

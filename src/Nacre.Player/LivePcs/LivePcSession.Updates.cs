@@ -1,6 +1,8 @@
 using System.Globalization;
 using Nacre.Contracts;
+using Nacre.Player.Devices;
 using Nacre.Player.Moments;
+using Nacre.Player.Releases;
 using Nacre.Player.Stacks;
 using Nacre.Player.Updates;
 using Nacre.Player.UserPackages;
@@ -31,6 +33,7 @@ public sealed partial class LivePcSession
         try
         {
             await AcknowledgePolicyAsync(cancellationToken).ConfigureAwait(false);
+            await CleanCacheAsync(cancellationToken).ConfigureAwait(false);
             do
             {
                 if (time.GetUtcNow() >= contactAt)
@@ -42,6 +45,7 @@ public sealed partial class LivePcSession
                     else
                     {
                         await RenewLeaseAsync(cancellationToken).ConfigureAwait(false);
+                        await CleanCacheAsync(cancellationToken).ConfigureAwait(false);
                         isToLook = true;
                     }
 
@@ -86,6 +90,20 @@ public sealed partial class LivePcSession
         return answer?.IsLeaseCurrent == true && time.GetUtcNow() + Interval() - issued < (youth < LongestYouth ? youth : LongestYouth);
     }
 
+    /// <summary>Removes from the cache what no LivePC of this device keeps any more; where that fails, at the next contact.</summary>
+    private async Task CleanCacheAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            using var identity = EnrolledIdentity.Open(paths);
+            await new CacheKeeper(paths, identity, time).CleanAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (NacreException exception)
+        {
+            Change(now => now with { Problem = exception.Message });
+        }
+    }
+
     private TimeSpan Interval() => TimeSpan.FromMinutes(policy.Get(Settings.PolicyRefreshInterval));
 
     /// <summary>Downloads what is on offer, while the policy lets it.</summary>
@@ -105,7 +123,7 @@ public sealed partial class LivePcSession
         {
             var player = new LivePcPlayer(paths, null, time);
             var found = await player.UpdateAsync(
-                folder.Name, folder.UserPackages ?? UserPackageChoice.Postpone, planned => Change(now => now with { Update = $"downloading release {planned.To}" }), new Ignored(), retry: false,
+                folder.Name, folder.UserPackages ?? UserPackageChoice.Postpone, planned => Change(now => now with { Update = $"downloading release {planned.To}" }), new Ignored(), Retake.Nothing,
                 isToStart: policy.Get(Settings.UpdateApply) != UpdateMode.Download, from: null, allowed.Token).ConfigureAwait(false);
             Change(now => now with { Update = Say(book.Read(), found) });
             return true;

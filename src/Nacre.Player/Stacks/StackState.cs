@@ -3,19 +3,28 @@ using Nacre.Contracts;
 
 namespace Nacre.Player.Stacks;
 
-/// <summary>A stack that did not reach a healthy start.</summary>
+/// <summary>A stack that did not reach a healthy start, or that its user left.</summary>
 /// <param name="Stack">The stack.</param>
 /// <param name="Reason">Why, in one line.</param>
 /// <param name="At">When it was set aside.</param>
-internal sealed record SetAsideStack(CorporateStack Stack, string Reason, DateTimeOffset At);
+/// <param name="IsByUser">Whether the user left it for the one before.</param>
+internal sealed record SetAsideStack(CorporateStack Stack, string Reason, DateTimeOffset At, bool IsByUser = false);
 
 /// <summary>Which corporate layers of a LivePC start, which are on trial, and which were set aside. Every change is a new state; it is kept whole or not at all.</summary>
 internal sealed record StackState
 {
+    /// <summary>With the good one as many as a policy can keep.</summary>
+    private const int MostEarlier = 4;
     private const int MostSetAside = 16, MostReports = 16;
 
     /// <summary>The stack whose start was healthy last; null before the first.</summary>
     public CorporateStack? Good { get; init; }
+
+    /// <summary>The stacks that were good before <see cref="Good"/> and are kept, the newest last.</summary>
+    public IReadOnlyList<CorporateStack> Earlier { get; init; } = [];
+
+    /// <summary>A stack that is being downloaded, or was without becoming the next; null: none.</summary>
+    public CorporateStack? Coming { get; init; }
 
     /// <summary>The stack that starts next and was not healthy yet; null where that is <see cref="Good"/>.</summary>
     public CorporateStack? Trial { get; init; }
@@ -39,11 +48,32 @@ internal sealed record StackState
     [JsonIgnore]
     public CorporateStack? Next => Trial ?? Good;
 
-    /// <summary>Every release that a start may need: the lease has to cover them.</summary>
+    /// <summary>Every release that a start may need, now or after going back: the lease has to cover them. The most important first.</summary>
     [JsonIgnore]
-    public IReadOnlyList<ReleaseName> Needed => [.. (Trial?.Releases ?? []).Concat(Good?.Releases ?? []).Distinct()];
+    public IReadOnlyList<ReleaseName> Needed => [.. Current.Concat(Former).SelectMany(stack => stack.Releases).Distinct()];
 
-    public SetAsideStack? FindSetAside(CorporateStack stack) => SetAside.LastOrDefault(one => one.Stack.Equals(stack));
+    /// <summary>What starts, was good last or comes.</summary>
+    private IEnumerable<CorporateStack> Current => new[] { Trial, Good, Coming }.OfType<CorporateStack>();
+
+    /// <summary>What the user left, and what was good before, the newest first.</summary>
+    private IEnumerable<CorporateStack> Former => SetAside.Where(one => one.IsByUser).Select(one => one.Stack).Reverse().Concat(Earlier.Reverse());
+
+    /// <summary>Why a stack is not taken by itself: it was set aside, or has a release that the user left. Null where it may be.</summary>
+    public SetAsideStack? FindSetAside(CorporateStack stack) => SetAside.LastOrDefault(
+        one => one.Stack.Equals(stack) || (one.IsByUser && one.Stack.Releases.Except(Good?.Releases ?? []).Intersect(stack.Releases).Any()));
+
+    /// <summary>The releases to keep where so many of each image are: of what starts, was good last or comes all; then of what was before, the newest first.</summary>
+    public IReadOnlySet<ReleaseName> ToKeep(int versions) => Current.SelectMany(stack => stack.Releases)
+        .Concat(new[] { Trial, Good }.OfType<CorporateStack>().Concat(Former).SelectMany(stack => stack.Releases).Distinct().GroupBy(release => release.Image).SelectMany(image => image.Take(versions)))
+        .ToHashSet();
+
+    /// <summary>The same without the earlier stacks that are not kept whole.</summary>
+    public StackState Forget(int versions)
+    {
+        var kept = ToKeep(versions);
+        var whole = Earlier.Where(stack => stack.Releases.All(kept.Contains)).ToList();
+        return whole.Count == Earlier.Count ? this : this with { Earlier = whole };
+    }
 
     /// <summary>What to start under a lease: what is next; in the place of a release that the lease does not cover (its channel was moved back) the one on offer, and without a layer that was taken
     /// out.</summary>
@@ -72,14 +102,35 @@ internal sealed record StackState
     /// <summary>Makes a stack the next one, on trial unless it is the good one.</summary>
     /// <param name="stack">The stack.</param>
     /// <param name="at">When, where it waits for a start; null where it starts now.</param>
-    public StackState Offer(CorporateStack stack, DateTimeOffset? at = null) => stack.Equals(Trial) ? this
-        : this with { Trial = stack.Equals(Good) ? null : stack, OfferedAt = at, Postponed = 0, Failures = 0, SetAside = [.. SetAside.Where(one => !one.Stack.Equals(stack))] };
+    public StackState Offer(CorporateStack stack, DateTimeOffset? at = null) => stack.Equals(Trial) ? Coming is null ? this : this with { Coming = null }
+        : this with
+        {
+            Trial = stack.Equals(Good) ? null : stack, Coming = null, OfferedAt = at, Postponed = 0, Failures = 0, SetAside = [.. SetAside.Where(one => !one.Stack.Equals(stack))],
+        };
 
     /// <summary>A start of this stack was healthy.</summary>
-    public StackState Healthy(CorporateStack stack) => this with
+    public StackState Healthy(CorporateStack stack) => SetAside.Any(one => one.IsByUser && one.Stack.Equals(stack)) ? this // its user left it while it started
+        : this with
+        {
+            // An update that came while it started stays on trial. What was set aside before something newer worked is history.
+            Good = stack, Trial = stack.Equals(Trial) ? null : Trial, Failures = stack.Equals(Trial) ? 0 : Failures, SetAside = stack.Equals(Trial) ? [] : SetAside,
+            Earlier = Good is null || stack.Equals(Good) ? Earlier : [.. Earlier.Where(one => !one.Equals(stack) && !one.Equals(Good)).Append(Good).TakeLast(MostEarlier)],
+        };
+
+    /// <summary>What the user goes back from, and to; null where there is nothing to go back to.</summary>
+    /// <param name="started">What started last: an update that waits for its start is not gone back from.</param>
+    public (CorporateStack From, CorporateStack To)? FindEarlier(CorporateStack? started) =>
+        Trial is null ? Good is not null && Earlier is [.., var before] ? (Good, before) : null
+        : Trial.Equals(started) && Good is not null ? (Trial, Good) : null;
+
+    /// <summary>The user leaves a stack for an earlier one, which starts next; it is not taken again by itself.</summary>
+    public StackState GoBack(CorporateStack from, CorporateStack to, DateTimeOffset at) => this with
     {
-        // An update that came while it started stays on trial. What was set aside before something newer worked is history.
-        Good = stack, Trial = stack.Equals(Trial) ? null : Trial, Failures = stack.Equals(Trial) ? 0 : Failures, SetAside = stack.Equals(Trial) ? [] : SetAside,
+        Good = to,
+        Trial = null,
+        Failures = 0,
+        Earlier = [.. Earlier.Where(one => !one.Equals(to))],
+        SetAside = [.. SetAside.Append(new SetAsideStack(from, "its user went back", at, IsByUser: true)).TakeLast(MostSetAside)],
     };
 
     /// <summary>The user puts the deadline of the stack on trial off by a day, counted from where it is, or from <paramref name="least"/> where that is later.</summary>
