@@ -5,12 +5,12 @@ using Xunit;
 
 namespace Nacre.EndToEnd.Tests;
 
-/// <summary>A release is rolled out, and a running device takes it by itself.</summary>
+/// <summary>A release is rolled out, and a running device takes it by itself; its user goes back.</summary>
 public sealed class AutomaticUpdateTests
 {
     [Fact]
     [Trait("lane", "long")]
-    public async Task A_rolled_out_release_is_downloaded_can_be_put_off_and_starts_at_its_deadline()
+    public async Task A_rolled_out_release_is_downloaded_can_be_put_off_starts_at_its_deadline_and_is_left_by_hand()
     {
         await using var organisation = await Organisation.CreateAsync();
         var (administrator, device) = (organisation.Administrator, organisation.Device);
@@ -42,6 +42,36 @@ public sealed class AutomaticUpdateTests
         await administrator.RunAsync("image", "publish", await GoldenImages.MinimalAsync(1), "--channel", "stable");
         await WaitAsync(async () => (await device.RunAsync("livepc", "status", "office")).Output.Contains("office: running, release 3", StringComparison.Ordinal), 15);
         await WaitAsync(async () => (await administrator.RunAsync("livepc", "starts", "office")).Output.Contains("debian-minimal 3 ", StringComparison.Ordinal), 2);
+
+        // The device keeps two releases, as delivered.
+        await WaitAsync(() => Task.FromResult(Directory.GetFiles(Path.Combine(organisation.DeviceState, "indexes")).Length == 2), 2);
+
+        // The user goes back by hand: where somebody can be asked or says so, and where the policy lets the user.
+        await device.RunAsync("livepc", "exec", "office", "--", "/bin/sh", "-c", "echo mine > /home/mine; sync");
+        await device.FailAsync(ErrorCatalogue.UsageInvalid, "livepc", "rollback", "office");
+        await administrator.RunAsync("policy", "set", "livepc:office", "update.userRollback=off");
+        Assert.Contains("update.userRollback", (await device.FailAsync(ErrorCatalogue.Forbidden, "livepc", "rollback", "office", "--yes")).Error, StringComparison.Ordinal);
+        await administrator.RunAsync("policy", "set", "livepc:office", "--clear", "update.userRollback");
+        var back = await device.RunAsync("livepc", "rollback", "office", "--yes");
+        Assert.Contains("office: release 3 of debian-minimal is left, and release 2 of debian-minimal starts at the next start", back.Error, StringComparison.Ordinal);
+        Assert.Contains("office: release 3 to 2: 0 ", back.Error, StringComparison.Ordinal);
+        Assert.Contains("rolled-back: debian-minimal 3", (await administrator.RunAsync("livepc", "reports", "office")).Output, StringComparison.Ordinal);
+        await device.RunAsync("livepc", "stop", "office");
+        await device.RunAsync("livepc", "start", "office", "--memory", "1024");
+        Assert.Contains("office: running, release 2", (await device.RunAsync("livepc", "status", "office")).Output, StringComparison.Ordinal);
+        Assert.Equal("mine", (await device.RunAsync("livepc", "exec", "office", "--", "/bin/cat", "/home/mine")).Line);
+
+        // What was left is on offer still, and is taken when it is asked for.
+        await WaitAsync(async () => (await device.RunAsync("livepc", "status", "office")).Output.Contains("update: release 3 of debian-minimal is on offer, and its user went back from", StringComparison.Ordinal), 4);
+        Assert.Contains("office: running, release 2", (await device.RunAsync("livepc", "status", "office")).Output, StringComparison.Ordinal);
+
+        // A channel that the image does not have: the device follows its own, and says so to its user and to the administrator.
+        await administrator.RunAsync("policy", "set", "livepc:office", "update.channel=pilot");
+        const string Missing = "update.channel: 'debian-minimal' has no channel 'pilot' and follows 'stable'";
+        Assert.Contains(Missing, (await administrator.RunAsync("policy", "explain", "--livepc", "office")).Output, StringComparison.Ordinal);
+        await WaitAsync(async () => (await device.RunAsync("livepc", "status", "office")).Output.Contains(Missing, StringComparison.Ordinal), 3);
+        await WaitAsync(async () => (await administrator.RunAsync("policy", "status")).Output.Contains("has no channel 'pilot'", StringComparison.Ordinal), 1);
+        Assert.Contains("office: release 3 is here", (await device.RunAsync("livepc", "update", "office")).Output, StringComparison.Ordinal);
     }
 
     private static async Task WaitAsync(Func<Task<bool>> isSo, int minutes)

@@ -188,7 +188,7 @@ public sealed class LeftOverTests : IDisposable
     };
 
     /// <summary>A shell that calls itself QEMU and waits for a line that never comes.</summary>
-    private static Process Start(LivePcFolder folder)
+    internal static Process Start(LivePcFolder folder)
     {
         var start = new ProcessStartInfo("/bin/bash", ["-c", "exec -a qemu-system-x86_64 /bin/bash -c 'echo; read -r line' \"$@\"", "x", "x", .. Qemu.Arguments(Machine(folder))])
         {

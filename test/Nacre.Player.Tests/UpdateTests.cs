@@ -159,8 +159,10 @@ public sealed class UpdateTests : IAsyncLifetime
         File.Copy(Office["kept"], Office.Folder.GrantPath, overwrite: true);
 
         // A guest that runs what its lease does not cover any more reads on.
-        using (Office.Folder.Hold())
+        using (var guest = LeftOverTests.Start(Office.Folder))
         {
+            await CleanAsync();
+            Assert.Equal(4, Directory.GetFiles(Office.Paths.Segments).Length);
             Office.Folder.Machine = new MachineRecord
             {
                 ProcessId = 1, StartTime = 1, Stack = Stack(6), Release = "", Kind = ImageKind.System, Accelerator = "tcg", Memory = 1, Processors = 1, Shape = "", Fresh = [],
@@ -170,6 +172,8 @@ public sealed class UpdateTests : IAsyncLifetime
             Office.Folder.Machine = Office.Folder.Machine with { Stack = Stack(1) };
             await CleanAsync();
             Assert.Equal([1, 2], Kept());
+            guest.Kill();
+            await guest.WaitForExitAsync(Token);
         }
 
         await CleanAsync();

@@ -117,7 +117,10 @@ public class UpdateChannelTests
         Assert.Equal((2, "release 2"), await OfferedAsync(client, device));
         await world.Admin.PutReleasePolicyAsync(new ReleasePolicy([], 1));
         await FailsAsync(ErrorCatalogue.NotApproved, DecideAsync(world, "livepc:desk", "release 2"));
-        await DecideAsync(world, $"device:{second.DeviceId}", "release 2");
+        await world.Admin.PutReleasePolicyAsync(new ReleasePolicy([], 0));
+        await DecideAsync(world, "livepc:desk", "release 2");
+        await world.Admin.PutReleasePolicyAsync(new ReleasePolicy([], 1));
+        await world.Admin.PatchPolicyAsync("livepc:desk", new Dictionary<string, object?> { ["lease.hours"] = 24 });
         await FailsAsync(ErrorCatalogue.NotApproved, other.TakeLeaseAsync("desk", new TakeLease(null)));
 
         // Who was let have it stays with it, as channels stay.

@@ -2,6 +2,7 @@ using System.Security.Cryptography;
 using Nacre.Contracts;
 using Nacre.Player.Devices;
 using Nacre.Player.Leases;
+using Nacre.Player.Releases;
 using Nacre.Player.Stacks;
 using Nacre.Player.UserPackages;
 using Nacre.Policies;
@@ -51,7 +52,7 @@ public sealed partial class LivePcPlayer
             now => now.FindEarlier(folder.Started) is { } way && way.Equals((from, to))
                 ? now.GoBack(from, to, time.GetUtcNow()).Report(report)
                 : throw new NacreException(ErrorCatalogue.NotFound, $"the corporate layers of '{name}' changed meanwhile: nothing was done"), cancellationToken).ConfigureAwait(false);
-        await CleanCacheAsync(identity, cancellationToken).ConfigureAwait(false);
+        await new CacheKeeper(paths, identity, time).TryCleanAsync(cancellationToken).ConfigureAwait(false);
         if (lease.IsNew)
         {
             await box.DeliverAsync(client, null, cancellationToken).ConfigureAwait(false);

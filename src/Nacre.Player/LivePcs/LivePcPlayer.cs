@@ -420,21 +420,8 @@ public sealed partial class LivePcPlayer
             await book.ChangeAsync(now => now.Offer(offered, time.GetUtcNow()), cancellationToken).ConfigureAwait(false);
         }
 
-        await CleanCacheAsync(identity, cancellationToken).ConfigureAwait(false);
+        await new CacheKeeper(paths, identity, time).TryCleanAsync(cancellationToken).ConfigureAwait(false);
         return result;
-    }
-
-    /// <summary>Removes from the cache what no LivePC keeps any more; where that fails, the next contact of one that runs does it.</summary>
-    private async Task CleanCacheAsync(EnrolledIdentity identity, CancellationToken cancellationToken)
-    {
-        try
-        {
-            await new CacheKeeper(paths, identity, time).CleanAsync(cancellationToken).ConfigureAwait(false);
-        }
-        catch (NacreException)
-        {
-            // What was asked for is done.
-        }
     }
 
     /// <summary>Says what a stack would download, asks about the user's packages, downloads and verifies all of it.</summary>
@@ -531,7 +518,7 @@ public sealed partial class LivePcPlayer
     }
 
     /// <summary>Whether a guest runs whose player was killed. To be asked where no player answers: one that runs or ends does, until its guest has ended.</summary>
-    internal static bool IsAbandoned(LivePcFolder folder)
+    private static bool IsAbandoned(LivePcFolder folder)
     {
         using var leftOver = LeftOver.Find(folder);
         return leftOver is not null;

@@ -90,18 +90,10 @@ public sealed partial class LivePcSession
         return answer?.IsLeaseCurrent == true && time.GetUtcNow() + Interval() - issued < (youth < LongestYouth ? youth : LongestYouth);
     }
 
-    /// <summary>Removes from the cache what no LivePC of this device keeps any more; where that fails, at the next contact.</summary>
     private async Task CleanCacheAsync(CancellationToken cancellationToken)
     {
-        try
-        {
-            using var identity = EnrolledIdentity.Open(paths);
-            await new CacheKeeper(paths, identity, time).CleanAsync(cancellationToken).ConfigureAwait(false);
-        }
-        catch (NacreException exception)
-        {
-            Change(now => now with { Problem = exception.Message });
-        }
+        using var identity = EnrolledIdentity.Open(paths);
+        await new CacheKeeper(paths, identity, time).TryCleanAsync(cancellationToken).ConfigureAwait(false);
     }
 
     private TimeSpan Interval() => TimeSpan.FromMinutes(policy.Get(Settings.PolicyRefreshInterval));

@@ -24,6 +24,19 @@ internal sealed class CacheKeeper(PlayerPaths paths, EnrolledIdentity identity, 
         }
     }
 
+    /// <summary>The same where it can be done now; else the next contact of a LivePC that runs does it.</summary>
+    public async Task TryCleanAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            await CleanAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (NacreException)
+        {
+            // It costs space, and nothing else.
+        }
+    }
+
     /// <summary>The names of all segments and indexes that are needed; null: that is not known.</summary>
     private async Task<HashSet<string>?> FindNeededAsync(CancellationToken cancellationToken)
     {
@@ -31,14 +44,16 @@ internal sealed class CacheKeeper(PlayerPaths paths, EnrolledIdentity identity, 
         foreach (var name in Directory.Exists(paths.LivePcs) ? Directory.GetDirectories(paths.LivePcs).Select(Path.GetFileName).OfType<string>().Where(Names.IsValid) : [])
         {
             var folder = new LivePcFolder(paths, name);
-            var running = LivePcPlayer.IsHeld(folder) || LivePcPlayer.IsAbandoned(folder) ? folder.Machine?.Stack.Releases ?? [] : [];
-            if (folder.Grant is not { } grant)
+            using var machine = LeftOver.Find(folder);
+            var running = machine is null ? [] : folder.Machine?.Stack.Releases;
+            var grant = folder.Grant;
+            if (running is null || (grant is null && machine is not null))
             {
-                if (running.Count > 0)
-                {
-                    return null;
-                }
+                return null;
+            }
 
+            if (grant is null)
+            {
                 continue;
             }
 

@@ -109,7 +109,7 @@ internal sealed class Policies(NacreDatabase database, Following following, Audi
         }
 
         // Of one LivePC it is known what it is held at; of the other levels each of the LivePCs they reach may have another image.
-        if (level.Kind == PolicyLevelKind.LivePc && document.TryGet(Settings.UpdateChannel, out _)
+        if (level.Kind == PolicyLevelKind.LivePc && document.TryGet(Settings.UpdateChannel, out var follows) && !(before.TryGet(Settings.UpdateChannel, out var followed) && followed.Equals(follows))
             && await database.LivePcs.AsNoTracking().SingleAsync(row => row.Name == level.Subject, cancellationToken) is var livePc
             && (await following.OfSystemAsync(livePc, Policy.Of(level.ToString(), document), null, cancellationToken)).Failure is { } failure)
         {
