@@ -253,6 +253,8 @@ public static class ErrorCatalogue
     public static readonly ErrorKind Paused = new("E_PAUSED", 409, ExitCode.State, "where this computer's disk is full, free some space: the LivePC goes on by itself, and nothing was lost");
     /// <summary>This computer is not as the policy wants it.</summary>
     public static readonly ErrorKind HostCheckFailed = new("E_HOST_CHECK", 403, ExitCode.Denied, "put right what is named above, then start again; 'nacre host check LIVEPC' looks again");
+    /// <summary>The user has not agreed to the LivePC's terms of use.</summary>
+    public static readonly ErrorKind TermsNotAccepted = new("E_TERMS_NOT_ACCEPTED", 403, ExitCode.Choice, "'nacre livepc terms LIVEPC' shows them, and with --accept agrees to them; 'nacre livepc start' asks in a terminal");
     /// <summary>The LivePC is locked.</summary>
     public static readonly ErrorKind Locked = new("E_LOCKED", 403, ExitCode.Denied, "put right what is named above: the LivePC goes on by itself, and nothing was lost");
     /// <summary>The guest did not start, or stopped by itself.</summary>

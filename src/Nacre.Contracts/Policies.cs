@@ -19,8 +19,9 @@ public sealed record EffectiveSetting(string Name, JsonNode Value, string Decide
 /// <param name="FromNextStart">Settings of it that take effect at the LivePC's next start; at most 100.</param>
 /// <param name="Unenforceable">Settings of it that this device can't enforce, each <c>SETTING: why</c>; at most 100.</param>
 /// <param name="HostChecks">What the checks of the device's computer found that the policy asks for; at most 100.</param>
+/// <param name="AcceptedTerms">Which terms of use the user agreed to (<c>eula.text</c>): 16 hexadecimal digits; null: none.</param>
 public sealed record AcknowledgePolicy(
-    string Version, IReadOnlyList<string>? FromNextStart = null, IReadOnlyList<string>? Unenforceable = null, IReadOnlyList<StatedHostCheck>? HostChecks = null);
+    string Version, IReadOnlyList<string>? FromNextStart = null, IReadOnlyList<string>? Unenforceable = null, IReadOnlyList<StatedHostCheck>? HostChecks = null, string? AcceptedTerms = null);
 
 /// <summary>What a check of a device's computer found, as the device says it: who controls the computer can make it say anything.</summary>
 /// <param name="Check">The setting that asks for it; of a script of the administrator's with its name.</param>
@@ -39,9 +40,10 @@ public sealed record StatedHostCheck(string Check, string Outcome, string Detail
 /// <param name="FromNextStart">Settings that take effect at the LivePC's next start.</param>
 /// <param name="Unenforceable">Settings that the device can't enforce, each <c>SETTING: why</c>.</param>
 /// <param name="HostChecks">What the checks of its computer found.</param>
+/// <param name="AcceptedTerms">Which terms of use the user agreed to; null: none.</param>
 public sealed record EnforcedPolicy(
     string Device, string DeviceName, string User, string LivePc, string Version, bool IsCurrent, DateTimeOffset At, IReadOnlyList<string> FromNextStart, IReadOnlyList<string> Unenforceable,
-    IReadOnlyList<StatedHostCheck> HostChecks);
+    IReadOnlyList<StatedHostCheck> HostChecks, string? AcceptedTerms = null);
 
 /// <summary>Creates a group of users.</summary>
 /// <param name="Name">Unique name; see <see cref="Names"/>.</param>

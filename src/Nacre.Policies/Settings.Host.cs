@@ -48,8 +48,13 @@ public static partial class Settings
         "host.osMin", SettingScope.Container, 32, "an operating system and its oldest version as 'debian 12' (ID and VERSION_ID of os-release)", line => OsPattern().IsMatch(line) ? null : $"'{Shorten(line)}' is none",
         "The operating systems that a host may have, each with its oldest version; none: any.");
 
+    /// <summary>The newest operating systems that are allowed.</summary>
+    public static Setting<IReadOnlyList<string>> HostOsMax { get; } = new Lines(
+        "host.osMax", SettingScope.Container, 32, "an operating system and its newest version as 'debian 13' (ID and VERSION_ID of os-release)", line => OsPattern().IsMatch(line) ? null : $"'{Shorten(line)}' is none",
+        "Up to which version a host may have an operating system, so that one that nobody has tried is not used; one that is not named: any version. 'debian 13' lets 13.1 through.");
+
     /// <summary>What follows where the operating system is not one of them.</summary>
-    public static Setting<CheckAction> HostOs { get; } = Action("host.os", "What follows where the host's operating system is not one of host.osMin");
+    public static Setting<CheckAction> HostOs { get; } = Action("host.os", "What follows where the host's operating system is not one of host.osMin, or newer than host.osMax");
 
     /// <summary>Days since the host's packages changed.</summary>
     public static Setting<int> HostPatchMaxAgeDays { get; } = new WholeNumber(
@@ -112,7 +117,7 @@ public static partial class Settings
     /// <summary>All of them, in the order in which they are shown.</summary>
     private static ImmutableArray<Setting> OfHost =>
     [
-        HostCheckInterval, HostUnknown, HostOsMin, HostOs, HostPatchMaxAgeDays, HostPatches, HostDiskEncryption, HostFirewall, HostScreenLock, HostAntivirus, HostAntivirusMaxAgeDays, HostSecureBoot, HostNotAdmin,
+        HostCheckInterval, HostUnknown, HostOsMin, HostOsMax, HostOs, HostPatchMaxAgeDays, HostPatches, HostDiskEncryption, HostFirewall, HostScreenLock, HostAntivirus, HostAntivirusMaxAgeDays, HostSecureBoot, HostNotAdmin,
         HostClientMinVersion, HostClient, HostMinFreeDiskGB, HostMinRamGB, HostResources, HostVirtualisation, HostScripts, HostScriptsAction,
     ];
 

@@ -145,11 +145,12 @@ public static partial class Settings
         [
             PasswordRequired, PasswordMinLength, PasswordClasses, PasswordHistory, PasswordMaxAgeDays, MaxAttempts, MaxAttemptsAction, LockIdleMinutes, LockOnHostLock, LockOnSleep, ReauthPeriodHours,
             MaxDevicesPerUser, PolicyRefreshInterval, LeaseHours, UpdateApply, UpdateDeadlineDays, UpdatePostponeMax, UpdateWindow, UpdateBandwidthKbps, UpdateHealthUnits, UpdateHealthMinutes, UpdateTries, .. OfUpdates, Prefetch, MeteredBehaviour,
-            PrefetchOnBattery, .. OfLayers, SnapshotEveryHours, SnapshotKeep, SnapshotKeepDays, VmCpu, VmMemory, TelemetryRecordStarts,
+            PrefetchOnBattery, .. OfLayers, SnapshotEveryHours, SnapshotKeep, SnapshotKeepDays, SnapshotWarnIfNoneDays, VmCpu, VmMemory, TelemetryRecordStarts,
             EnrolmentApproval,
             .. OfHost,
             .. OfDevices,
             .. LeaseSettings,
+            .. OfMessages,
         ];
     }
 

@@ -33,6 +33,20 @@ public sealed class HostCheckTests : IDisposable
         Assert.Contains("Debian GNU/Linux 12", result.Detail, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("12", "debian 12", "passed")]
+    [InlineData("12.7", "debian 12", "passed")]
+    [InlineData("12.7", "debian 12.8", "passed")]
+    [InlineData("12.9", "debian 12.8", "failed")]
+    [InlineData("13", "debian 12.8", "failed")]
+    [InlineData("13", "ubuntu 12", "passed")]
+    [InlineData("sid", "debian 12", "unknown")]
+    public async Task An_operating_system_that_nobody_has_tried_is_not_allowed(string version, string newest, string outcome)
+    {
+        Write("/etc/os-release", $"ID=debian\nVERSION_ID=\"{version}\"\n");
+        Assert.Equal(outcome, Word(await CheckAsync(Settings.HostOs, policy => policy.With(Settings.HostOsMax, [newest]))));
+    }
+
     [Fact]
     public async Task An_operating_system_that_does_not_say_what_it_is_is_not_known()
     {

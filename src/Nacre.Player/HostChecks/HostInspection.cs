@@ -25,7 +25,7 @@ internal sealed partial class HostInspection(HostFacts facts, string folder, Ver
     {
         var checks = new (Setting<CheckAction> Setting, Func<string, Task<HostCheckResult>> Check)[]
         {
-            (Settings.HostOs, name => Now(OperatingSystem(name, policy.Get(Settings.HostOsMin)))),
+            (Settings.HostOs, name => Now(OperatingSystem(name, policy.Get(Settings.HostOsMin), policy.Get(Settings.HostOsMax)))),
             (Settings.HostPatches, name => Now(Patches(name, policy.Get(Settings.HostPatchMaxAgeDays)))),
             (Settings.HostDiskEncryption, name => Now(DiskEncryption(name))),
             (Settings.HostFirewall, name => FirewallAsync(name, cancellationToken)),
@@ -49,7 +49,7 @@ internal sealed partial class HostInspection(HostFacts facts, string folder, Ver
 
     private static Task<HostCheckResult> Now(HostCheckResult result) => Task.FromResult(result);
 
-    private HostCheckResult OperatingSystem(string name, IReadOnlyList<string> allowed)
+    private HostCheckResult OperatingSystem(string name, IReadOnlyList<string> allowed, IReadOnlyList<string> tried)
     {
         var text = facts.Read("/etc/os-release") ?? facts.Read("/usr/lib/os-release");
         if (text is null || Field(text, "ID") is not { Length: > 0 } id)
@@ -60,21 +60,39 @@ internal sealed partial class HostInspection(HostFacts facts, string folder, Ver
         var (version, words) = (Field(text, "VERSION_ID") ?? "", Field(text, "PRETTY_NAME") ?? id);
         var rules = allowed.Select(line => line.Split(' ')).ToList();
         var list = string.Join(", ", allowed);
-        if (rules.Count == 0)
-        {
-            return HostCheckResult.Passed(name, words);
-        }
-
-        if (rules.Find(rule => rule[0] == id) is not { } wanted)
+        var wanted = rules.Find(rule => rule[0] == id);
+        if (rules.Count > 0 && wanted is null)
         {
             return HostCheckResult.Failed(name, $"{words} is none of the operating systems that your company allows", $"use a computer with one of them: {list}");
         }
 
-        return !TryParseVersion(version, out var has) || !TryParseVersion(wanted[1], out var least)
+        var newest = tried.Select(line => line.Split(' ')).LastOrDefault(rule => rule[0] == id)?[1];
+        if (wanted is null && newest is null)
+        {
+            return HostCheckResult.Passed(name, words);
+        }
+
+        return !TryParseVersion(version, out var has) || !TryParseVersion(wanted?[1] ?? "0", out var least)
             ? HostCheckResult.Unknown(name, $"{words} does not say which version it is")
-            : has >= least
-            ? HostCheckResult.Passed(name, words)
-            : HostCheckResult.Failed(name, $"{words} is older than your company allows", $"upgrade the operating system to version {wanted[1]} or newer");
+            : has < least
+            ? HostCheckResult.Failed(name, $"{words} is older than your company allows", $"upgrade the operating system to version {wanted![1]} or newer")
+            : newest is not null && IsNewer(version, newest)
+            ? HostCheckResult.Failed(name, $"{words} is newer than your company has tried", $"use a computer with version {newest} or older, until your company allows this one")
+            : HostCheckResult.Passed(name, words);
+    }
+
+    /// <summary>Whether a version is newer than another, as far as that is written out: 13.1 is no newer than 13.</summary>
+    private static bool IsNewer(string version, string than)
+    {
+        foreach (var (has, most) in version.Split('.').Zip(than.Split('.'), (one, other) => (int.Parse(one, CultureInfo.InvariantCulture), int.Parse(other, CultureInfo.InvariantCulture))))
+        {
+            if (has != most)
+            {
+                return has > most;
+            }
+        }
+
+        return false;
     }
 
     private HostCheckResult Patches(string name, int most)

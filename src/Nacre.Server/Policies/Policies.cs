@@ -34,6 +34,9 @@ internal sealed class PolicyAcknowledgementRow
 
     /// <summary>A list of <see cref="StatedHostCheck"/> as JSON.</summary>
     public string HostChecks { get; set; } = "[]";
+
+    /// <summary>Which terms of use the user agreed to.</summary>
+    public string? AcceptedTerms { get; set; }
 }
 
 internal static class PolicyErrors
@@ -213,9 +216,9 @@ internal sealed class Policies(NacreDatabase database, Following following, Audi
     public async Task<Result<Done>> AcknowledgeAsync(string deviceId, string untrustedLivePc, AcknowledgePolicy untrusted, CancellationToken cancellationToken)
     {
         if (untrusted.Version is not { Length: 16 } || !untrusted.Version.All(char.IsAsciiHexDigitLower) || !AreLabels(untrusted.FromNextStart) || !AreLabels(untrusted.Unenforceable)
-            || !AreStated(untrusted.HostChecks))
+            || !AreStated(untrusted.HostChecks) || untrusted.AcceptedTerms is { } terms && (terms.Length != 16 || !terms.All(char.IsAsciiHexDigitLower)))
         {
-            return new Failure(ErrorCatalogue.RequestInvalid, $"'version' must have 16 hexadecimal digits, the lists at most {MostListed} printable texts of {LongestListed} characters, each host check an outcome of 'passed', 'failed' or 'unknown'");
+            return new Failure(ErrorCatalogue.RequestInvalid, $"'version' and 'acceptedTerms' must have 16 hexadecimal digits, the lists at most {MostListed} printable texts of {LongestListed} characters, each host check an outcome of 'passed', 'failed' or 'unknown'");
         }
 
         await using var transaction = await database.BeginWriteAsync(cancellationToken);
@@ -243,6 +246,12 @@ internal sealed class Policies(NacreDatabase database, Following following, Audi
             await audit.AppendAsync("device:" + deviceId, "host.check", untrustedLivePc, found, cancellationToken);
         }
 
+        if (untrusted.AcceptedTerms is { } accepted && accepted != row.AcceptedTerms)
+        {
+            await audit.AppendAsync("device:" + deviceId, "terms.accept", untrustedLivePc, accepted, cancellationToken);
+        }
+
+        row.AcceptedTerms = untrusted.AcceptedTerms ?? row.AcceptedTerms;
         row.HostChecks = JsonSerializer.Serialize(untrusted.HostChecks ?? [], ContractJson.Options);
         (row.Version, row.At) = (untrusted.Version, time.Now());
         row.FromNextStart = JsonSerializer.Serialize(untrusted.FromNextStart ?? [], ContractJson.Options);
@@ -270,7 +279,7 @@ internal sealed class Policies(NacreDatabase database, Following following, Audi
                 one.Row.DeviceId, one.Name, one.User, one.Row.LivePc, one.Row.Version, holds.Version == one.Row.Version, one.Row.At,
                 JsonSerializer.Deserialize<IReadOnlyList<string>>(one.Row.FromNextStart, ContractJson.Options)!,
                 JsonSerializer.Deserialize<IReadOnlyList<string>>(one.Row.Unenforceable, ContractJson.Options)!,
-                JsonSerializer.Deserialize<IReadOnlyList<StatedHostCheck>>(one.Row.HostChecks, ContractJson.Options)!));
+                JsonSerializer.Deserialize<IReadOnlyList<StatedHostCheck>>(one.Row.HostChecks, ContractJson.Options)!, one.Row.AcceptedTerms));
         }
 
         return answer;
