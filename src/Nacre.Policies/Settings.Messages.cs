@@ -12,7 +12,7 @@ public static partial class Settings
 
     /// <summary>What a start says.</summary>
     public static Setting<string> MessagesStart { get; } = new Phrase(
-        "messages.start", SettingScope.Container, 400, "a line of text", JudgeLine, "What each start tells the user, where it was asked for and in the guest.");
+        "messages.start", SettingScope.Container, 400, "a line of text", JudgeLine, "What each start of a LivePC tells who started it.");
 
     /// <summary>What is said where a LivePC does not start.</summary>
     public static Setting<string> MessagesRefused { get; } = new Phrase(

@@ -15,10 +15,24 @@ public sealed class PolicyTests
         var (administrator, device) = (organisation.Administrator, organisation.Device);
         await organisation.OfferAsync(await GoldenImages.MinimalAsync(1));
         await organisation.EnrolAsync();
+
+        // What the user agrees to first, and is told where the company does not let it start.
+        await administrator.RunAsync("policy", "set", "organisation", "eula.text=Work only.\nNo games.", "supportContact=IT, room 12", "messages.refused=Use the computer that you were given.", "messages.start=Backups run on Fridays.");
+        Assert.Contains("were not accepted yet", (await device.FailAsync(ErrorCatalogue.TermsNotAccepted, "livepc", "start", "office")).Error, StringComparison.Ordinal);
+        Assert.StartsWith("Work only.\nNo games.\n", (await device.RunAsync("livepc", "terms", "office")).Output, StringComparison.Ordinal);
+        await device.FailAsync(ErrorCatalogue.TermsNotAccepted, "livepc", "start", "office");
+        await device.RunAsync("livepc", "terms", "office", "--accept");
+        await administrator.RunAsync("policy", "set", "organisation", "host.os=block", "host.osMin=plan9 4");
+        Assert.Contains("Use the computer that you were given.\n  ask IT, room 12\n", (await device.FailAsync(ErrorCatalogue.HostCheckFailed, "livepc", "start", "office")).Error, StringComparison.Ordinal);
+        Assert.Contains("help: IT, room 12", (await device.RunAsync("livepc", "status", "office")).Output, StringComparison.Ordinal);
+        Assert.Contains("terms.accept", (await administrator.RunAsync("audit", "list")).Output, StringComparison.Ordinal);
+        await administrator.RunAsync("policy", "set", "organisation", "eula.text=Work only.", "host.os=off");
+        Assert.Contains("changed", (await device.FailAsync(ErrorCatalogue.TermsNotAccepted, "livepc", "start", "office")).Error, StringComparison.Ordinal);
+        await device.RunAsync("livepc", "terms", "office", "--accept");
         await administrator.RunAsync("group", "add", "press");
         await administrator.RunAsync(
             "policy", "set", "organisation", "policyRefreshInterval=1", "lease.hours=48", "prefetch=off", "rejuvenate.system=on-update", "layer.quotaUserGB=1", "layer.quotaAppsGB=2", "appVisibility=gpgv press");
-        await device.RunAsync("livepc", "start", "office");
+        Assert.Contains("Backups run on Fridays.", (await device.RunAsync("livepc", "start", "office")).Output, StringComparison.Ordinal);
         var before = await StatusAsync(device);
         Assert.InRange(before.GetProperty("leaseEnds").GetDateTimeOffset() - TimeProvider.System.GetUtcNow(), TimeSpan.FromHours(47.5), TimeSpan.FromHours(48));
         var (processors, memory) = await MachineAsync(organisation);

@@ -266,9 +266,19 @@ public class PolicyTests
         await FailsAsync(ErrorCatalogue.RequestInvalid, client.AcknowledgePolicyAsync("desk", new AcknowledgePolicy("x")));
         await FailsAsync(ErrorCatalogue.RequestInvalid, client.AcknowledgePolicyAsync("desk", new AcknowledgePolicy(Policy.Factory.Version, [.. Enumerable.Repeat("a", 101)])));
         await FailsAsync(ErrorCatalogue.RequestInvalid, client.AcknowledgePolicyAsync("desk", new AcknowledgePolicy(Policy.Factory.Version, null, ["a\nb"])));
+        await FailsAsync(ErrorCatalogue.RequestInvalid, client.AcknowledgePolicyAsync("desk", new AcknowledgePolicy(Policy.Factory.Version, AcceptedTerms: "yes")));
         Assert.Empty(await world.Admin.ListEnforcedPoliciesAsync());
         await client.AcknowledgePolicyAsync("desk", new AcknowledgePolicy(Policy.Factory.Version));
         Assert.True(Assert.Single(await world.Admin.ListEnforcedPoliciesAsync()).IsCurrent);
+
+        // Which terms of use were accepted: each once in the audit log, and known until others are.
+        foreach (var terms in new[] { "0123456789abcdef", "0123456789abcdef", null, "fedcba9876543210" })
+        {
+            await client.AcknowledgePolicyAsync("desk", new AcknowledgePolicy(Policy.Factory.Version, AcceptedTerms: terms));
+            Assert.Equal(terms ?? "0123456789abcdef", Assert.Single(await world.Admin.ListEnforcedPoliciesAsync()).AcceptedTerms);
+        }
+
+        Assert.Equal(["0123456789abcdef", "fedcba9876543210"], (await world.Admin.GetAuditAsync()).Entries.Where(entry => entry.Action == "terms.accept").Select(entry => entry.Detail));
         client.Dispose();
     }
 

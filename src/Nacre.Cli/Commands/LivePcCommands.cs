@@ -34,7 +34,7 @@ internal static class LivePcCommands
     public static Command Create() => new("livepc", "Run LivePCs on this device, and define them on the server")
     {
         Passwords.File, Passwords.NewFile, PasswordCommands.Create(), Lock(), Unlock(), Forget(),
-        List(), Start(), Stop(), Status(), Extend(), Update(), Rollback(), Postpone(), RejuvenationCommands.Rejuvenate(), RejuvenationCommands.Undo(), SnapshotCommands.Create(), Contact(),
+        List(), Start(), Stop(), Status(), Extend(), Update(), Rollback(), Postpone(), TermsCommand.Create(), RejuvenationCommands.Rejuvenate(), RejuvenationCommands.Undo(), SnapshotCommands.Create(), Contact(),
         Console(), Screenshot(), Execute(), DeviceAccessCommands.Usb(), DeviceAccessCommands.Clipboard(), Define(), Entitle(), Withdraw(), Layers(), Reports(), Starts(), OrderCommands.Order(), OrderCommands.List(),
     };
 
@@ -104,8 +104,21 @@ internal static class LivePcCommands
             command.AddRange(["--user-packages", Lower(conflicts)]);
         }
 
-        var status = await player.WithPasswordAsync(name, secrets => Terminal.ProgressAsync($"starting {name}", report =>
-            player.StartAsync(name, command, secrets, new Reporter<LivePcStatus>(status => report(double.NaN, Words(status))), cancellationToken)));
+        LivePcStatus status;
+        try
+        {
+            status = await BeginAsync();
+        }
+        catch (NacreException exception) when (exception.Kind == ErrorCatalogue.TermsNotAccepted)
+        {
+            if (!await TermsCommand.AskAsync(player, name, cancellationToken))
+            {
+                throw;
+            }
+
+            status = await BeginAsync();
+        }
+
         Terminal.Result<object>(rejuvenation is null ? status : new { Rejuvenation = rejuvenation, Status = status }, () =>
         {
             foreach (var older in status.AcceptedOlder)
@@ -116,6 +129,11 @@ internal static class LivePcCommands
             if (status.LeaseWarning is { } warning)
             {
                 Terminal.Line(warning);
+            }
+
+            if (status.Notice is { } notice)
+            {
+                Terminal.Line(notice);
             }
 
             if (status.SetAside is { } aside)
@@ -145,6 +163,9 @@ internal static class LivePcCommands
                 Terminal.Line($"this computer: {problem}");
             }
         });
+
+        Task<LivePcStatus> BeginAsync() => player.WithPasswordAsync(name, secrets => Terminal.ProgressAsync($"starting {name}", report =>
+            player.StartAsync(name, command, secrets, new Reporter<LivePcStatus>(status => report(double.NaN, Words(status))), cancellationToken)));
     }
 
     private static void NoteAgent(LivePcStatus status)
@@ -297,6 +318,11 @@ internal static class LivePcCommands
                 if (status.PolicyFromNextStart.Count > 0)
                 {
                     Terminal.Line($"policy: from the next start on {string.Join(", ", status.PolicyFromNextStart)}");
+                }
+
+                if (status.SupportContact is { } contact)
+                {
+                    Terminal.Line($"help: {contact}");
                 }
 
                 if (status.Update is { } update)

@@ -210,7 +210,7 @@ internal static class PolicyCommands
             {
                 one.LivePc, one.User, $"{one.DeviceName} ({one.Device})", one.Version, one.IsCurrent ? "current" : "OUTDATED", one.At.UtcDateTime.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture),
                 string.Join("; ", one.FromNextStart.Select(setting => $"{setting} from the next start on").Concat(one.Unenforceable.Select(setting => $"can't enforce {setting}"))
-                    .Concat(one.HostChecks.Where(check => check.Outcome == "failed").Select(check => $"{check.Check} failed: {check.Detail}"))),
+                    .Concat(one.AcceptedTerms is { } terms ? [$"terms {terms} accepted"] : []).Concat(one.HostChecks.Where(check => check.Outcome == "failed").Select(check => $"{check.Check} failed: {check.Detail}"))),
             })));
         });
         return command;

@@ -230,6 +230,20 @@ internal sealed class OpenedLease
 
     private static string Words(TimeSpan span) => span.TotalHours < 48 ? string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{span.TotalMinutes:0} minutes") : string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{span.TotalDays:0} days");
 
+    /// <summary>The policy of the lease that is kept, whether or not it has ended; the factory's where there is none that can be read.</summary>
+    public static Policy ReadKeptPolicy(LivePcFolder folder, PlayerPaths paths)
+    {
+        try
+        {
+            using var identity = EnrolledIdentity.Open(paths);
+            return folder.Grant is { } grant ? ReadKept(grant, identity, folder.Name).Policy : Policy.Factory;
+        }
+        catch (NacreException)
+        {
+            return Policy.Factory;
+        }
+    }
+
     /// <summary>What the server said in a kept lease, whether or not it holds still.</summary>
     /// <exception cref="NacreException">LeaseNotAuthentic, Unsupported.</exception>
     public static (LeaseClaims Claims, Policy Policy) ReadKept(LeaseGrant untrustedGrant, EnrolledIdentity identity, string livePc)

@@ -108,10 +108,20 @@ internal sealed class LivePcFolder
     /// <summary>Whether a start with this layer has succeeded: only before that may the guest format its disk whatever is on it.</summary>
     public bool IsInUse(string layer) => File.Exists(Volume(layer) + ".in-use");
 
+    /// <summary>When the first start with this layer succeeded; null: none has.</summary>
+    public DateTimeOffset? InUseSince(string layer) => IsInUse(layer) ? File.GetLastWriteTimeUtc(Volume(layer) + ".in-use") : null;
+
     public void SetInUse(string layer) => DurableFile.Write(Volume(layer) + ".in-use", []);
 
     /// <summary>Takes that back, durably, before the layer is put back to blank.</summary>
     public void ForgetInUse(string layer) => DurableFile.Delete(Volume(layer) + ".in-use");
+
+    /// <summary>Which terms of use the user agreed to; null: none.</summary>
+    public string? AcceptedTerms
+    {
+        get => DurableFile.ReadJson<string>(AcceptedTermsPath);
+        set => DurableFile.WriteJson(AcceptedTermsPath, value!);
+    }
 
     /// <summary>The corporate layers that ran last on the user's; null before the first start.</summary>
     public CorporateStack? Started
@@ -163,6 +173,8 @@ internal sealed class LivePcFolder
     private string MachinePath => Path.Combine(Sockets, "machine.json");
 
     private string UserPackagesPath => Path.Combine(Root, "user-packages.json");
+
+    private string AcceptedTermsPath => Path.Combine(Root, "accepted-terms.json");
 
     private string StartedPath => Path.Combine(Root, "started.json");
 

@@ -250,6 +250,7 @@ public sealed partial class LivePcPlayer
                 Layers = [.. stack?.Layers.Select(layer => layer.ToString()) ?? []],
                 LeaseEnds = ends,
                 LeaseWarning = warning,
+                SupportContact = LivePcSession.Words(OpenedLease.ReadKeptPolicy(folder, paths), Policies.Settings.SupportContact),
                 OnTrial = stack is not null && stack.Equals(state.Trial),
                 SetAside = state.SetAside is [.., var aside] ? Words(name, aside) : null,
             }, identity);

@@ -21,6 +21,7 @@ public sealed partial class LivePcSession
         (claims, leaseTakenAt, leaseWarned, isOver) = (taken.Claims, taken.IsNew ? DateTimeOffset.FromUnixTimeSeconds(taken.Claims.Iat) : time.GetUtcNow(), null, false);
         revision = taken.Revision;
         sinceLease.Restart();
+        Change(now => now with { SupportContact = Words(taken.Policy, Settings.SupportContact), Notice = Words(taken.Policy, Settings.MessagesStart) });
     }
 
     private async Task WatchLeaseAsync(CancellationToken cancellationToken)

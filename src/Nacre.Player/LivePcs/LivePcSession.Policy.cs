@@ -78,6 +78,12 @@ public sealed partial class LivePcSession
             unenforceable.Add(GuestText.Line($"{Settings.UpdateChannel}: {channel}", 400));
         }
 
+        if (policy.Get(Settings.SnapshotWarnIfNoneDays) is > 0 and var days && moments is not null && isUp && !isDisposable
+            && (moments.List() is [.., var newest] ? newest.Taken : folder.InUseSince("data")) is { } last && time.GetUtcNow() - last >= TimeSpan.FromDays(days))
+        {
+            unenforceable.Add($"{Settings.SnapshotWarnIfNoneDays}: no snapshot was taken since {last:yyyy-MM-dd}{(status.MomentProblem is { } why ? $": {GuestText.Line(why, 200)}" : "")}");
+        }
+
         var checks = hostChecks;
         unenforceable.AddRange(checks.Where(result => result.Action != CheckAction.Off && result.Outcome == HostCheckOutcome.Unknown).Select(result => GuestText.Line($"{result.Setting}: {result.Detail}", 400)));
         unenforceable.AddRange(features.Unenforceable());
@@ -98,9 +104,9 @@ public sealed partial class LivePcSession
             wanted.HasUsb && !features.HasUsb ? Settings.UsbMode.Name : "", wanted.HasClipboard && !features.HasClipboard ? policy.Get(Settings.ClipboardIn) != ClipboardMode.Off ? Settings.ClipboardIn.Name : Settings.ClipboardOut.Name : "",
         }.Where(name => name.Length > 0));
         Change(now => now with { PolicyVersion = policy.Version, PolicyFromNextStart = waiting, Unenforceable = unenforceable, LeaseProblem = null });
-        var statement = new AcknowledgePolicy(policy.Version, waiting, unenforceable, [.. checks.Where(result => result.Action != CheckAction.Off).Select(StatementOf)]);
+        var statement = new AcknowledgePolicy(policy.Version, waiting, unenforceable, [.. checks.Where(result => result.Action != CheckAction.Off).Select(StatementOf)], folder.AcceptedTerms);
         if (acknowledged is { } before && before.Version == statement.Version && before.FromNextStart!.SequenceEqual(waiting) && before.Unenforceable!.SequenceEqual(unenforceable)
-            && before.HostChecks!.SequenceEqual(statement.HostChecks!))
+            && before.HostChecks!.SequenceEqual(statement.HostChecks!) && before.AcceptedTerms == statement.AcceptedTerms)
         {
             return;
         }

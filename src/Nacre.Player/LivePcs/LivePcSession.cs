@@ -124,7 +124,7 @@ public sealed partial class LivePcSession : IDisposable
         catch (NacreException exception)
         {
             isEnded = exception.Kind == ErrorCatalogue.LeaseExpired || exception.Kind == ErrorCatalogue.LivePcExpired;
-            throw;
+            throw Explained(exception);
         }
         finally
         {
@@ -189,6 +189,7 @@ public sealed partial class LivePcSession : IDisposable
         using var client = identity.Connect();
         var anchors = await LoadAnchorsAsync(identity, client).ConfigureAwait(false);
         lease = await TakeLeaseAsync(identity, anchors).ConfigureAwait(false);
+        RequireTerms();
         await OpenKeyAsync(lease, identity, client).ConfigureAwait(false);
         await RequireHostAsync(identity).ConfigureAwait(false);
         using var cache = new SegmentCache(paths.Segments);

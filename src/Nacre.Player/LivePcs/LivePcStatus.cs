@@ -109,6 +109,12 @@ public sealed record LivePcStatus
     /// <summary>For a person: that the lease, or the LivePC itself, ends soon or ended; null where there is nothing to say.</summary>
     public string? LeaseWarning { get; init; }
 
+    /// <summary>Whom the user asks, as the policy says; null: nobody is named.</summary>
+    public string? SupportContact { get; init; }
+
+    /// <summary>What the company tells at each start; null: nothing.</summary>
+    public string? Notice { get; init; }
+
     /// <summary>The version of the policy that holds.</summary>
     public string? PolicyVersion { get; init; }
 
