@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Security.Cryptography;
 using System.Text.Json;
 using Jose;
@@ -94,6 +95,41 @@ public sealed class LeaseEndTests : IDisposable
         // Who can write the file and not read the device's secret changes nothing but losing what was known.
         await File.WriteAllBytesAsync(identity.ClockPath, new byte[100], Token);
         Assert.Equal(0, new TrustedClock(identity, time).HighWater.ToUnixTimeSeconds());
+    }
+
+    [Fact]
+    public async Task Where_a_TPM_counts_what_passed_while_no_player_ran_has_passed()
+    {
+        using var folder = new Nacre.Testing.TemporaryDirectory();
+        await using var tpm = await SoftwareTpm.StartAsync(folder["tpm"]);
+        using var identity = EnrolledIdentity.Open(office.Paths);
+        new TrustedClock(identity, time).Hear(time.GetUtcNow());
+        Assert.Null(new TrustedClock(identity, time).SetBack);
+
+        // The computer's clock stands where it was; the TPM's says that three hours passed, of which two did for certain.
+        await AdvanceAsync(TimeSpan.FromHours(3));
+        var clock = new TrustedClock(identity, time);
+        Assert.InRange(clock.HighWater - time.GetUtcNow(), TimeSpan.FromHours(2) - TimeSpan.FromSeconds(2), TimeSpan.FromHours(2) + TimeSpan.FromMinutes(1));
+        Assert.NotNull(clock.SetBack);
+        clock.Look();
+
+        // It is not counted twice, and a TPM that was cleared or is away takes nothing back.
+        Assert.InRange(new TrustedClock(identity, time).HighWater - time.GetUtcNow(), TimeSpan.FromHours(2) - TimeSpan.FromSeconds(2), TimeSpan.FromHours(2) + TimeSpan.FromMinutes(1));
+        using (var clear = Process.Start(new ProcessStartInfo("tpm2_clear") { RedirectStandardError = true })!)
+        {
+            await clear.WaitForExitAsync(Token);
+            Assert.Equal(0, clear.ExitCode);
+        }
+
+        Assert.NotNull(new TrustedClock(identity, time).SetBack);
+
+        async Task AdvanceAsync(TimeSpan by)
+        {
+            var value = (Tpm.TpmClock.Read()!.Value + (long)by.TotalMilliseconds).ToString(System.Globalization.CultureInfo.InvariantCulture);
+            using var set = Process.Start(new ProcessStartInfo("tpm2_setclock", [value]) { RedirectStandardError = true })!;
+            await set.WaitForExitAsync(Token);
+            Assert.Equal(0, set.ExitCode);
+        }
     }
 
     [Fact]

@@ -1,5 +1,6 @@
 using Nacre.Contracts;
 using Nacre.Player.Devices;
+using Nacre.Player.Tpm;
 
 namespace Nacre.Player.Leases;
 
@@ -10,7 +11,8 @@ namespace Nacre.Player.Leases;
 /// <param name="Ticks">Milliseconds since that start, at the newest look.</param>
 /// <param name="Counted">Milliseconds that were counted since <paramref name="Server"/> was said, whatever the clock showed: they pass only while the host runs.</param>
 /// <param name="Overdue">LivePCs whose keys are due to be destroyed by what the clock shows: what was counted when it first showed so.</param>
-internal sealed record KeptTime(long HighWater, long Server, string Boot, long Ticks, long Counted, IReadOnlyDictionary<string, long> Overdue);
+/// <param name="Tpm">What the TPM's clock said at <paramref name="HighWater"/>, milliseconds; 0: nothing.</param>
+internal sealed record KeptTime(long HighWater, long Server, string Boot, long Ticks, long Counted, IReadOnlyDictionary<string, long> Overdue, long Tpm = 0);
 
 /// <summary>
 /// Tells a clock that was set back, and how much of what it shows is plausible (docs/adr/0010). Kept in an authenticated file; an older copy of the whole file is not told,
@@ -29,6 +31,7 @@ internal sealed class TrustedClock
     private readonly TimeProvider time;
     private readonly string boot;
     private readonly Func<long> ticks;
+    private readonly long tpm;
     private KeptTime kept;
 
     /// <param name="identity">This device.</param>
@@ -44,6 +47,12 @@ internal sealed class TrustedClock
 
         // A file that somebody changed says nothing, which is what removing it does too.
         kept = file.TryRead(out var read) && read is not null ? read : new KeptTime(0, 0, this.boot, this.ticks(), 0, new Dictionary<string, long>());
+        tpm = TpmClock.Read() ?? 0;
+        if (kept.Tpm > 0 && tpm > kept.Tpm)
+        {
+            // A TPM's clock need not be accurate: two thirds of what it counted have passed for certain.
+            kept = kept with { HighWater = kept.HighWater + ((tpm - kept.Tpm) / 1500), Tpm = tpm };
+        }
     }
 
     /// <summary>A time that has passed for certain.</summary>
@@ -57,14 +66,14 @@ internal sealed class TrustedClock
 
     /// <summary>The server said, in answer to this device, what time it is. That is right, whatever was believed before.</summary>
     /// <exception cref="NacreException">NoSpace, FileAccess.</exception>
-    public void Hear(DateTimeOffset said) => Keep(new KeptTime(said.ToUnixTimeSeconds(), said.ToUnixTimeSeconds(), boot, ticks(), 0, new Dictionary<string, long>()));
+    public void Hear(DateTimeOffset said) => Keep(new KeptTime(said.ToUnixTimeSeconds(), said.ToUnixTimeSeconds(), boot, ticks(), 0, new Dictionary<string, long>(), tpm));
 
     /// <summary>Looks at the clock; what it shows has passed from now on.</summary>
     /// <exception cref="NacreException">NoSpace, FileAccess.</exception>
     public void Look()
     {
         var (now, since) = (ticks(), kept.Boot == boot ? Math.Max(0, ticks() - kept.Ticks) : 0);
-        var next = new KeptTime(Math.Max(kept.HighWater, time.GetUtcNow().ToUnixTimeSeconds()), kept.Server, boot, now, kept.Counted + since, kept.Overdue);
+        var next = new KeptTime(Math.Max(kept.HighWater, time.GetUtcNow().ToUnixTimeSeconds()), kept.Server, boot, now, kept.Counted + since, kept.Overdue, tpm);
         if (next.Boot != kept.Boot || TimeSpan.FromMilliseconds(since) >= Step || TimeSpan.FromSeconds(next.HighWater - kept.HighWater) >= Step)
         {
             Keep(next);

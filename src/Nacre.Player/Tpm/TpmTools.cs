@@ -13,10 +13,13 @@ internal static class TpmTools
     /// <summary>A TPM answers within a second or two; one that hangs must not hold a start up.</summary>
     private static readonly TimeSpan AnswerLimit = TimeSpan.FromSeconds(15);
 
+    /// <summary>Whether there seems to be a TPM.</summary>
+    public static bool IsThere => Environment.GetEnvironmentVariable(Setting) is not (null or "") || File.Exists(Device);
+
     /// <summary>Whether there is a TPM, and tpm2-tools are installed.</summary>
     public static async Task<bool> AnswersAsync(CancellationToken cancellationToken)
     {
-        if (Environment.GetEnvironmentVariable(Setting) is null or "" && !File.Exists(Device))
+        if (!IsThere)
         {
             return false;
         }
