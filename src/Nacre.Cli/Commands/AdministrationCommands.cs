@@ -113,14 +113,14 @@ internal static class DeviceCommands
     {
         var server = new Argument<string>("URL") { Description = "The server's address, or the whole link (nacre://enrol?…) from the administrator" };
         var code = new Argument<string?>("CODE") { Description = "The one-time code from the administrator; a link has it", Arity = ArgumentArity.ZeroOrOne };
-        var key = new Option<Player.Devices.DeviceKeyPlace>("--key") { Description = "Where this device's key is made: in the TPM (tpm), which it never leaves; in a file that only you can read (file); in the TPM where there is one (auto)", DefaultValueFactory = _ => Player.Devices.DeviceKeyPlace.File };
+        var key = new Option<Player.Devices.DeviceKeyPlace>("--key") { Description = "Where this device's key is made: in the TPM (tpm), which it never leaves; in a file that only you can read (file); in the TPM where there is one that can be used, else in a file (auto)", DefaultValueFactory = _ => Player.Devices.DeviceKeyPlace.Auto };
         var name = new Option<string>("--name") { Description = "What people call this device", DefaultValueFactory = _ => Environment.MachineName };
         var command = new Command("enrol", "Enrol this device with a one-time code or a link") { server, code, name, key };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var (address, typed) = EnrolmentLink.Read(parsed.GetValue(server)!, parsed.GetValue(code));
-            var (record, waits) = await Player.Devices.EnrolledIdentity.EnrolAsync(Player.PlayerPaths.Open(), address, typed, parsed.GetValue(name)!, parsed.GetValue(key), cancellationToken);
-            Terminal.Result(new { record.DeviceId, record.User, record.Organisation, waits }, () => Terminal.Line($"enrolled with {record.Organisation} for {record.User}; "
+            var (record, waits, isInTpm) = await Player.Devices.EnrolledIdentity.EnrolAsync(Player.PlayerPaths.Open(), address, typed, parsed.GetValue(name)!, parsed.GetValue(key), cancellationToken);
+            Terminal.Result(new { record.DeviceId, record.User, record.Organisation, waits, isInTpm }, () => Terminal.Line($"enrolled with {record.Organisation} for {record.User}; this device's key is in {(isInTpm ? "its TPM" : "a file")}; "
                 + (waits ? $"an administrator has to approve this device first: 'nacre device approve {record.DeviceId}'" : "'nacre livepc list' shows what you may start")));
         });
         return command;

@@ -55,9 +55,9 @@ public sealed class EnrolledIdentity : IDisposable
     /// <param name="deviceName">For people.</param>
     /// <param name="place">Where the device's key is made.</param>
     /// <param name="cancellationToken">Stops.</param>
-    /// <returns>What the device trusts, and whether it waits for approval.</returns>
+    /// <returns>What the device trusts, whether it waits for approval, and whether its key is in the TPM.</returns>
     /// <exception cref="NacreException">AlreadyEnrolled, EnrolmentCodeWrong/Expired/Used, ServerUnreachable, ServerNotAuthentic; FileAccess: there is no TPM.</exception>
-    public static async Task<(DeviceRecord Record, bool Waits)> EnrolAsync(
+    public static async Task<(DeviceRecord Record, bool Waits, bool IsInTpm)> EnrolAsync(
         PlayerPaths paths, Uri server, string untrustedCode, string deviceName, DeviceKeyPlace place, CancellationToken cancellationToken)
     {
         if (File.Exists(RecordPath(paths)))
@@ -104,7 +104,7 @@ public sealed class EnrolledIdentity : IDisposable
             }
 
             DurableFile.WriteJson(RecordPath(paths), record);
-            return (record, enrolled.Waits);
+            return (record, enrolled.Waits, key.IsInHardware);
         }
     }
 
@@ -213,9 +213,16 @@ public sealed class EnrolledIdentity : IDisposable
     {
         if (place == DeviceKeyPlace.Tpm || (place == DeviceKeyPlace.Auto && await TpmTools.AnswersAsync(cancellationToken).ConfigureAwait(false)))
         {
-            var made = await TpmKey.CreateAsync(paths.State, cancellationToken).ConfigureAwait(false);
-            DurableFile.WriteJson(TpmPath(paths), made.Record);
-            return DeviceKey.Of(made);
+            try
+            {
+                var made = await TpmKey.CreateAsync(paths.State, cancellationToken).ConfigureAwait(false);
+                DurableFile.WriteJson(TpmPath(paths), made.Record);
+                return DeviceKey.Of(made);
+            }
+            catch (NacreException) when (place == DeviceKeyPlace.Auto)
+            {
+                // One that this user may not have keys made in, or that is full.
+            }
         }
 
         var key = DeviceKey.Create();
