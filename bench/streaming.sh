@@ -111,7 +111,7 @@ for image in "${images[@]}"; do
         until device livepc status office | grep -q '^complete'; do sleep 1; done
         mkdir "$work/kept"
         cp -r --reflink=auto "$work/device/segments" "$work/device/indexes" "$work/kept/"
-        echo '{"telemetry.recordStarts":false}' >"$work/policy.json"
+        echo '{"telemetry.level":"off"}' >"$work/policy.json"
         admin policy set livepc:office --file "$work/policy.json" >/dev/null
       else
         start "$name" "$via" "without a pack" "$round" --no-fetch

@@ -2,17 +2,17 @@ using Nacre.Contracts;
 
 namespace Nacre.Client;
 
-/// <content>Revokes and kills.</content>
+/// <content>Revokes, kills and logs that are asked for.</content>
 public sealed partial class NacreClient
 {
     /// <summary>Orders devices to destroy keys; all of it or nothing.</summary>
     public Task<IReadOnlyList<DeviceOrder>> OrderKillAsync(OrderKill kill, CancellationToken cancellationToken = default) =>
         transport.SendAsync<IReadOnlyList<DeviceOrder>>(HttpMethod.Post, "v1/kills", kill, cancellationToken);
 
-    /// <summary>All revokes and kills, newest first.</summary>
+    /// <summary>All revokes, kills and logs that were asked for, newest first.</summary>
     public Task<IReadOnlyList<DeviceOrder>> ListDeviceOrdersAsync(CancellationToken cancellationToken = default) => transport.GetAsync<IReadOnlyList<DeviceOrder>>("v1/device-orders", cancellationToken);
 
-    /// <summary>A revoke or kill, with its receipt.</summary>
+    /// <summary>An order, with its receipt.</summary>
     public Task<DeviceOrder> GetDeviceOrderAsync(string id, CancellationToken cancellationToken = default) => transport.GetAsync<DeviceOrder>($"v1/device-orders/{Escape(id)}", cancellationToken);
 
     /// <summary>Approves a kill that another administrator ordered.</summary>
@@ -26,6 +26,20 @@ public sealed partial class NacreClient
     /// <summary>Gives a revoked permission back, or lets a device have a new LivePC in the place of a killed one.</summary>
     public Task<DeviceOrder> LiftDeviceOrderAsync(string id, CancellationToken cancellationToken = default) =>
         transport.SendAsync<DeviceOrder>(HttpMethod.Post, $"v1/device-orders/{Escape(id)}/lift", null, cancellationToken);
+
+    /// <summary>Asks a device for its log.</summary>
+    public Task<DeviceOrder> OrderLogAsync(string device, OrderLog order, CancellationToken cancellationToken = default) =>
+        transport.SendAsync<DeviceOrder>(HttpMethod.Post, $"v1/devices/{Escape(device)}/log", order, cancellationToken);
+
+    /// <summary>The log that a device sent for an order.</summary>
+    public Task<DeviceLog> GetLogAsync(string order, CancellationToken cancellationToken = default) => transport.GetAsync<DeviceLog>($"v1/device-orders/{Escape(order)}/log", cancellationToken);
+
+    /// <summary>Deletes it, or takes the order back that the device was not given.</summary>
+    public Task DeleteLogAsync(string order, CancellationToken cancellationToken = default) => transport.SendAsync(HttpMethod.Delete, $"v1/device-orders/{Escape(order)}/log", cancellationToken);
+
+    /// <summary>Of a device: sends its log, which an order asked for.</summary>
+    public Task SendLogAsync(string order, SendLog log, CancellationToken cancellationToken = default) =>
+        transport.SendAsync(HttpMethod.Put, $"v1/device/orders/{Escape(order)}/log", log, cancellationToken);
 
     /// <summary>The code with which a user puts off the end of a lease without a network.</summary>
     public Task<LeaseExtension> ExtendLeaseAsync(ExtendLease request, CancellationToken cancellationToken = default) =>

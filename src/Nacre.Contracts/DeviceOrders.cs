@@ -4,7 +4,7 @@ using System.Text.Json.Serialization;
 
 namespace Nacre.Contracts;
 
-/// <summary>What is done to a device's permission.</summary>
+/// <summary>What a device is ordered to do.</summary>
 [JsonConverter(typeof(JsonStringEnumConverter<DeviceAct>))]
 public enum DeviceAct
 {
@@ -15,6 +15,10 @@ public enum DeviceAct
     /// <summary>The keys are destroyed, which nobody can take back.</summary>
     [JsonStringEnumMemberName("kill")]
     Kill,
+
+    /// <summary>The device sends its log.</summary>
+    [JsonStringEnumMemberName("logs")]
+    Logs,
 }
 
 /// <summary>Where a device's order is.</summary>
@@ -77,7 +81,7 @@ public enum WipeScope
 /// <param name="LivePc">The LivePC; null: the whole device.</param>
 public sealed record OrderKill(IReadOnlyList<string> Devices, string? LivePc = null);
 
-/// <summary>A revoke or kill as the administrator sees it.</summary>
+/// <summary>A revoke or kill, or that a log was asked for, as the administrator sees it.</summary>
 /// <param name="Id">Its number, 16 hexadecimal digits.</param>
 /// <param name="Act">What it is.</param>
 /// <param name="Device">The device.</param>
@@ -96,9 +100,10 @@ public sealed record OrderKill(IReadOnlyList<string> Devices, string? LivePc = n
 /// <param name="SignedOrder">A <see cref="DeviceOrderClaims"/> as compact JWS (ES256) by the server's lease key; null before it is queued.</param>
 /// <param name="Receipt">A <see cref="DeviceReceiptClaims"/> as compact JWS (ES256) by the device's key; null before there is one.</param>
 /// <param name="DeviceKey">The device's public key, which verifies the receipt.</param>
+/// <param name="Reason">Why a log was asked for; null: nobody said, or it is something else.</param>
 public sealed record DeviceOrder(
     string Id, DeviceAct Act, string Device, string? LivePc, KillMode Mode, WipeScope Scope, int GraceMinutes, string OrderedBy, DateTimeOffset OrderedAt, string? ApprovedBy,
-    DeviceOrderState State, DateTimeOffset? DeliveredAt, DateTimeOffset? EndedAt, DateTimeOffset? LiftedAt, string Detail, string? SignedOrder, string? Receipt, PublicKey DeviceKey);
+    DeviceOrderState State, DateTimeOffset? DeliveredAt, DateTimeOffset? EndedAt, DateTimeOffset? LiftedAt, string Detail, string? SignedOrder, string? Receipt, PublicKey DeviceKey, string? Reason = null);
 
 /// <summary>What the device is ordered. Times are seconds since 1970.</summary>
 /// <param name="Sub">The device.</param>
@@ -109,7 +114,10 @@ public sealed record DeviceOrder(
 /// <param name="Scope">Which files go with it.</param>
 /// <param name="GraceMinutes">Of a revoke: how long the user may save.</param>
 /// <param name="Iat">When it was queued.</param>
-public sealed record DeviceOrderClaims(string Sub, string Id, DeviceAct Act, string? LivePc, KillMode Mode, WipeScope Scope, int GraceMinutes, long Iat)
+/// <param name="OrderedBy">Who asks for a log, for its user; null where it is something else.</param>
+/// <param name="Reason">Why; null: nobody said.</param>
+public sealed record DeviceOrderClaims(
+    string Sub, string Id, DeviceAct Act, string? LivePc, KillMode Mode, WipeScope Scope, int GraceMinutes, long Iat, string? OrderedBy = null, string? Reason = null)
 {
     /// <summary>The <c>typ</c> of the signed claims.</summary>
     public const string Type = "nacre-device-order+jwt";

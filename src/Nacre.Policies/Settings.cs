@@ -128,10 +128,6 @@ public static partial class Settings
     public static Setting<int> VmMemory { get; } = new WholeNumber(
         "vm.autoFitMemory", SettingScope.Workspace, 50, 5, 90, "% of the host's memory", "How much memory a guest gets, at least 1,024 and at most 4,096 MiB.") { IsForNextStart = true };
 
-    /// <summary>Whether devices send which chunks the first start of a release reads.</summary>
-    public static Setting<bool> TelemetryRecordStarts { get; } = new Switch(
-        "telemetry.recordStarts", SettingScope.Container, true, "Whether a device sends which chunks the first start of a release read (places of ciphertext, no content), for boot packs.");
-
     /// <summary>All of them, in the order in which they are shown.</summary>
     public static ImmutableArray<Setting> All => InOrder.All;
 
@@ -145,7 +141,7 @@ public static partial class Settings
         [
             PasswordRequired, PasswordMinLength, PasswordClasses, PasswordHistory, PasswordMaxAgeDays, MaxAttempts, MaxAttemptsAction, LockIdleMinutes, LockOnHostLock, LockOnSleep, ReauthPeriodHours,
             MaxDevicesPerUser, PolicyRefreshInterval, LeaseHours, UpdateApply, UpdateDeadlineDays, UpdatePostponeMax, UpdateWindow, UpdateBandwidthKbps, UpdateHealthUnits, UpdateHealthMinutes, UpdateTries, .. OfUpdates, Prefetch, MeteredBehaviour,
-            PrefetchOnBattery, .. OfLayers, SnapshotEveryHours, SnapshotKeep, SnapshotKeepDays, SnapshotWarnIfNoneDays, VmCpu, VmMemory, TelemetryRecordStarts,
+            PrefetchOnBattery, .. OfLayers, SnapshotEveryHours, SnapshotKeep, SnapshotKeepDays, SnapshotWarnIfNoneDays, VmCpu, VmMemory, Telemetry, LogsEventLevel, LogsAdminReasonRequired,
             EnrolmentApproval,
             .. OfHost,
             .. OfDevices,

@@ -50,6 +50,9 @@ internal static partial class Log
     [LoggerMessage(3101, LogLevel.Warning, "Orders that other servers queued could not be looked for")]
     public static partial void OrdersNotSeen(this ILogger logger, Exception exception);
 
+    [LoggerMessage(3103, LogLevel.Warning, "Devices' logs whose time is over could not be deleted; the next hour tries again")]
+    public static partial void LogsNotDeleted(this ILogger logger, Exception exception);
+
     [LoggerMessage(7001, LogLevel.Error, "What was refused could not be written to the audit log")]
     public static partial void RefusalNotWritten(this ILogger logger, Exception exception);
 

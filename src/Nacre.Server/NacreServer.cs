@@ -145,7 +145,7 @@ public static class NacreServer
             .AddScoped<Leases>().AddScoped<LeaseExtensions>().AddScoped<Orders>().AddScoped<DeviceOrders>().AddScoped<StoreKeeper>().AddScoped<Origins>().AddScoped<BootSets>().AddScoped<Recovery>().AddScoped<ReplicaToken>();
         services.AddSingleton<DeviceBell>().AddHostedService(provider => provider.GetRequiredService<DeviceBell>());
         services.AddSingleton<LastSeen>().AddHostedService(provider => provider.GetRequiredService<LastSeen>());
-        services.AddHostedService<Startup>().AddHostedService<CodeSweeper>().AddHostedService<PeopleSweeper>().AddHostedService<StoreSweeper>().AddHostedService<RefusalSweeper>();
+        services.AddHostedService<Startup>().AddHostedService<CodeSweeper>().AddHostedService<PeopleSweeper>().AddHostedService<StoreSweeper>().AddHostedService<RefusalSweeper>().AddHostedService<LogSweeper>();
     }
 
     private static void Listen(WebApplicationBuilder builder, ServerOptions options)

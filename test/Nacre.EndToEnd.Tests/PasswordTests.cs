@@ -21,6 +21,7 @@ public sealed class PasswordTests
         var offline = new Shell();
         await offline.RunAsync("recovery", "create-key", folder["recovery"], "--passphrase-file", folder["pass"]);
         await administrator.RunAsync("recovery", "set", folder["recovery.pub"]);
+        await administrator.RunAsync("policy", "set", "organisation", "logs.eventLevel=debug");
         await organisation.OfferAsync(await GoldenImages.MinimalAsync(1));
         await organisation.EnrolAsync();
         var alice = new Typist(organisation, folder);
@@ -56,6 +57,23 @@ public sealed class PasswordTests
         await alice.RunAsync(Second, "livepc", "start", "office");
         Assert.Equal(machine, Assert.Single(organisation.Machines()));
         Assert.Contains(Canary, await organisation.InGuestAsync("cat /home/user/secret.txt"), StringComparison.Ordinal);
+
+        // Who helps asks for the log while it runs: it says what happened and nothing that was typed, and its user reads who asked.
+        var asked = JsonDocument.Parse((await administrator.RunAsync("device", "list", "--json")).Output).RootElement[0].GetProperty("id").GetString()!;
+        await administrator.FailAsync(ErrorCatalogue.RequestInvalid, "device", "logs", asked, "--livepc", "office");
+        await administrator.RunAsync("device", "logs", asked, "--livepc", "office", "--reason", "alice called", "--out", folder["log"]);
+        var log = (await File.ReadAllLinesAsync(folder["log"], Token)).Select(line => JsonSerializer.Deserialize<LogLine>(line, ContractJson.Options)!).ToList();
+        string[] events = ["start", "start.step", "start.stage", "start.done", "start.failed", "lease.renewed", "lock", "unlock", "password.wrong", "log.asked"];
+        Assert.All(events, name => Assert.Contains(log, line => line.Event == name));
+        Assert.Contains(log, line => line.Event == "start.stage" && line.Text.StartsWith("booting took ", StringComparison.Ordinal));
+        Assert.Contains("administrator asked for this log because: alice called", (await device.RunAsync("livepc", "status", "office")).Output, StringComparison.Ordinal);
+        Assert.Contains("log.asked: ", (await device.RunAsync("livepc", "log", "office")).Output, StringComparison.Ordinal);
+        var secret = await File.ReadAllBytesAsync(Path.Combine(organisation.DeviceState, "device.secret"), Token);
+        foreach (var word in new[] { Shell.Password, Second, "not that one either", "brief", Canary, Convert.ToBase64String(secret), Convert.ToHexStringLower(secret) })
+        {
+            Assert.DoesNotContain(word, await File.ReadAllTextAsync(folder["log"], Token), StringComparison.Ordinal);
+        }
+
         await alice.RunAsync(Second, "livepc", "stop", "office");
 
         // A lost laptop, with all of its files, in front of somebody who does not know the password.

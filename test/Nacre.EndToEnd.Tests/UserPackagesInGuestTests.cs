@@ -22,6 +22,7 @@ public sealed class UserPackagesInGuestTests
         await using var organisation = await Organisation.CreateAsync();
         var device = organisation.Device;
         await organisation.OfferAsync(await GoldenImages.MinimalAsync(1));
+        await organisation.Administrator.RunAsync("policy", "set", "organisation", "telemetry.level=usage"); // names of what the user installed, too
         await organisation.EnrolAsync();
         await device.RunAsync("livepc", "start", "office", "--memory", "1024");
 

@@ -7,7 +7,9 @@ using Nacre.Contracts;
 using Nacre.Player.Devices;
 using Nacre.Player.Erasure;
 using Nacre.Player.LivePcs;
+using Nacre.Player.Logs;
 using Nacre.Player.Orders;
+using Nacre.Policies;
 using Xunit;
 
 namespace Nacre.Player.Tests;
@@ -22,7 +24,8 @@ public sealed class DeviceOrderReplayTests : IDisposable
     private readonly HttpListener server = new();
     private readonly List<DeliverReceipt> receipts = [];
     private Func<string, string> answer = _ => "";
-    private bool refuse;
+    private readonly List<(string Path, SendLog Log)> logs = [];
+    private bool refuse, refuseLogs;
 
     public DeviceOrderReplayTests()
     {
@@ -68,6 +71,10 @@ public sealed class DeviceOrderReplayTests : IDisposable
             nonce => Answer(nonce, Order(livePc: "../office")),
             nonce => Answer(nonce, Order(id: "../../../../etc")),
             nonce => Answer(nonce, Order().Replace('.', '!')),
+            nonce => Answer(nonce, Order(act: DeviceAct.Logs), otherKey),
+            nonce => Answer(nonce, Order(act: DeviceAct.Logs, by: otherKey)),
+            nonce => Answer("another", Order(act: DeviceAct.Logs)),
+            nonce => Answer(nonce, Order(act: (DeviceAct)7)),
             _ => "",
         ];
         foreach (var one in wrong)
@@ -75,7 +82,9 @@ public sealed class DeviceOrderReplayTests : IDisposable
             answer = one;
             Assert.Equal(ErrorCatalogue.LeaseNotAuthentic, (await Assert.ThrowsAsync<NacreException>(() => desk.AttendAsync(null, Token))).Kind);
             Assert.False(Eraser.IsUnderWay(office.Paths));
+            await desk.SendLogsAsync(null, Token);
             Assert.True(File.Exists(office.Folder.GrantPath));
+            Assert.Empty(logs);
         }
 
         answer = nonce => recorded = Answer(nonce, Order());
@@ -130,11 +139,50 @@ public sealed class DeviceOrderReplayTests : IDisposable
         Assert.True(File.Exists(Path.Combine(office.Folder.Volume("data"), "header")));
     }
 
-    private string Order(string device = "device-1", string id = "0123456789abcdef", string? livePc = "office", ECDsa? by = null, DeviceAct act = DeviceAct.Kill) =>
-        Jws.SignClaims(new DeviceOrderClaims(device, id, act, livePc, KillMode.Both, WipeScope.All, 0, 0), by ?? leaseKey, DeviceOrderClaims.Type);
+    [Theory]
+    [InlineData("office")]
+    [InlineData(null)]
+    public async Task A_log_is_sent_for_an_order_only_and_its_user_can_read_who_asked_and_why(string? livePc)
+    {
+        var player = new LivePcPlayer(office.Paths, null, TimeProvider.System);
+        var lab = new LivePcFolder(office.Paths, "lab");
+        lab.Create();
+        var (log, other) = (new LivePcLog(office.Folder, () => EventLevel.Warning, TimeProvider.System), new LivePcLog(lab, () => EventLevel.Warning, TimeProvider.System));
+        log.Write(EventLevel.Error, "start.failed", "no lease");
+        other.Write(EventLevel.Error, "start.failed", "no network");
+        answer = nonce => Answer(nonce);
+        await player.AttendAsync(Token);
+        Assert.Empty(logs);
 
-    private string Answer(string nonce, string order, ECDsa? by = null, string device = "device-1") =>
-        Jws.SignClaims(new DeviceOrdersClaims(device, nonce, TimeProvider.System.GetUtcNow().ToUnixTimeSeconds(), [order]), by ?? leaseKey, DeviceOrdersClaims.Type);
+        // It says who asked before anything is sent, and a server that can't take it now gets it later.
+        answer = nonce => Answer(nonce, Order(livePc: livePc, act: DeviceAct.Logs));
+        refuseLogs = true;
+        await player.AttendAsync(Token);
+        Assert.Equal(("start.failed", "log.asked"), (log.Read()[0].Event, log.Read()[1].Event));
+        Assert.Empty(receipts);
+        refuseLogs = false;
+        await player.AttendAsync(Token);
+        var (path, sent) = Assert.Single(logs);
+        Assert.Equal("/v1/device/orders/0123456789abcdef/log", path);
+        Assert.Equal((livePc is null ? log.Read().Concat(other.Read()).OrderBy(line => line.Time) : log.Read()), sent.Lines);
+        Assert.Equal("order 0123456789abcdef: kim asked for this log because: it does not start", Assert.Single(log.Read(), line => line.Event == "log.asked").Text);
+        Assert.EndsWith("because: it does not start", (await player.StatusAsync("office", Token)).LogAsked, StringComparison.Ordinal);
+        Assert.Equal(livePc is null ? 2 : 1, other.Read().Count);
+        Assert.Equal($"{sent.Lines.Count} lines", Assert.Single(receipts).Verify(PublicKeys.From(leaseKey), _ => deviceKey.PublicKey).Receipt.Detail);
+
+        // The same order again says again that it was done, and sends nothing.
+        await player.AttendAsync(Token);
+        Assert.Single(logs);
+        Assert.Equal(2, receipts.Count);
+        Assert.True(File.Exists(office.Folder.GrantPath));
+    }
+
+    private string Order(string device = "device-1", string id = "0123456789abcdef", string? livePc = "office", ECDsa? by = null, DeviceAct act = DeviceAct.Kill) =>
+        Jws.SignClaims(
+            new DeviceOrderClaims(device, id, act, livePc, KillMode.Both, WipeScope.All, 0, 0, act == DeviceAct.Logs ? "kim" : null, act == DeviceAct.Logs ? "it does not start" : null), by ?? leaseKey, DeviceOrderClaims.Type);
+
+    private string Answer(string nonce, string? order = null, ECDsa? by = null, string device = "device-1") =>
+        Jws.SignClaims(new DeviceOrdersClaims(device, nonce, TimeProvider.System.GetUtcNow().ToUnixTimeSeconds(), order is null ? [] : [order]), by ?? leaseKey, DeviceOrdersClaims.Type);
 
     private async Task ServeAsync()
     {
@@ -159,6 +207,14 @@ public sealed class DeviceOrderReplayTests : IDisposable
             {
                 receipts.Add(request.RootElement.Deserialize<DeliverReceipt>(ContractJson.Options)!);
                 context.Response.StatusCode = 204;
+            }
+            else if (context.Request.Url!.AbsolutePath.EndsWith("/log", StringComparison.Ordinal))
+            {
+                context.Response.StatusCode = refuseLogs ? 503 : 204;
+                if (!refuseLogs)
+                {
+                    logs.Add((context.Request.Url.AbsolutePath, request.RootElement.Deserialize<SendLog>(ContractJson.Options)!));
+                }
             }
             else
             {

@@ -2,8 +2,11 @@ using System.Security.Cryptography;
 using System.Text;
 using Nacre.Contracts;
 using Nacre.Player.Devices;
+using Nacre.Player.HostChecks;
 using Nacre.Player.Leases;
+using Nacre.Player.LivePcs;
 using Nacre.Player.Stacks;
+using Nacre.Policies;
 using Xunit;
 
 namespace Nacre.Player.Tests;
@@ -112,6 +115,32 @@ public sealed class StackTests : IDisposable
     }
 
     [Fact]
+    public void What_a_report_and_the_checks_of_the_host_tell_is_what_the_policy_lets_go()
+    {
+        SendReport Of(ReportKind kind) => new(new string('1', 32), At, kind, First.Releases, "canary of the reason", "canary of the console");
+        Policy With(TelemetryLevel level) => Policy.Of("organisation", PolicyDocument.Empty.With(Settings.Telemetry, level));
+        bool Tells(ReportKind kind, TelemetryLevel level)
+        {
+            var reduced = ReportBox.Reduce(Of(kind), level);
+            Assert.Equal((Of(kind).Id, kind, Of(kind).Stack), (reduced.Id, reduced.Kind, reduced.Stack)); // what roll-outs stop by
+            var tells = reduced.Reason.Contains("canary", StringComparison.Ordinal);
+            Assert.Equal(tells, reduced.Console.Contains("canary", StringComparison.Ordinal));
+            return tells;
+        }
+
+        Assert.All(Enum.GetValues<TelemetryLevel>(), level =>
+        {
+            Assert.True(Tells(ReportKind.Started, level) && Tells(ReportKind.Trust, level));
+            Assert.All([ReportKind.SetAside, ReportKind.Failed, ReportKind.Dependencies], kind => Assert.Equal(level >= TelemetryLevel.Health, Tells(kind, level)));
+            Assert.Equal(level == TelemetryLevel.Usage, Tells(ReportKind.UserPackages, level));
+        });
+
+        HostCheckResult[] checks = [HostCheckResult.Failed("host.os", "canary", "mend it") with { Action = CheckAction.Warn }, HostCheckResult.Passed("host.firewall", "on")];
+        Assert.Empty(LivePcSession.StatementsOf(checks, With(TelemetryLevel.Off)));
+        Assert.Contains("canary", Assert.Single(LivePcSession.StatementsOf(checks, Policy.Factory)).Detail, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_report_lies_on_the_disk_unreadable_and_opens_only_here()
     {
         DurableFile.Write(Path.Combine(office.Paths.State, "device.secret"), RandomNumberGenerator.GetBytes(32));
@@ -121,14 +150,14 @@ public sealed class StackTests : IDisposable
             Path.Combine(office.Paths.State, "device.json"), new DeviceRecord(new Uri("http://127.0.0.1:1"), "device-1", "ann", "o", null, deviceKey.PublicKey));
         using var identity = EnrolledIdentity.Open(office.Paths);
         var book = new StackBook(office.Folder, TimeProvider.System);
-        var box = new ReportBox(identity, "office", book);
+        var box = new ReportBox(identity, "office", book, () => Policy.Factory);
         var report = new SendReport(new string('1', 32), At, ReportKind.SetAside, First.Releases, "reason", "canary of the console");
         var kept = box.Seal(report);
         Assert.NotEqual(kept, box.Seal(report));
         await book.ChangeAsync(state => state.Report(kept), Token);
         Assert.DoesNotContain("canary", Encoding.UTF8.GetString(await File.ReadAllBytesAsync(Path.Combine(office.Folder.Root, "stacks.json"), Token)), StringComparison.Ordinal);
         Assert.Equal(("reason", "canary of the console"), (box.TryOpen(kept)!.Reason, box.TryOpen(kept)!.Console));
-        Assert.Null(new ReportBox(identity, "other", book).TryOpen(kept));
+        Assert.Null(new ReportBox(identity, "other", book, () => Policy.Factory).TryOpen(kept));
         Assert.Null(box.TryOpen("AAAA"));
         Assert.Null(box.TryOpen("%"));
 

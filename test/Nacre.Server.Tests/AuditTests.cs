@@ -307,6 +307,10 @@ public class AuditTests
         await DoAsync("StartRollout", () => world.Admin.StartRolloutAsync("debian", "stable", new StartRollout(2, [50])));
         await DoAsync("ChangeRollout", () => world.Admin.ChangeRolloutAsync("debian", "stable", RolloutAction.Pause));
         await world.Admin.ChangeRolloutAsync("debian", "stable", RolloutAction.Withdraw);
+        var asked = await DoAsync("OrderLog", () => world.Admin.OrderLogAsync(device.DeviceId, new OrderLog("desk", "it does not start")));
+        await client.FetchDeviceOrdersAsync(new FetchDeviceOrders("n"));
+        await DoAsync("SendLog", () => Nothing(client.SendLogAsync(asked.Id, new SendLog([LogLine.Of(world.Time.GetUtcNow(), "desk", EventLevel.Error, "start.failed", "no lease")]))));
+        await DoAsync("DeleteLog", () => Nothing(world.Admin.DeleteLogAsync(asked.Id)));
         var report = new ReleaseReport(1, "debian", 1, Convert.ToHexStringLower(SHA256.HashData(System.Buffers.Text.Base64Url.DecodeFromChars((await world.Admin.GetReleaseAsync("debian", 1)).Manifest.Split('.')[1]))), 1, [new CheckResult(ReleaseChecks.Malware, CheckOutcome.Passed, "nothing found", [], 0)], null, null);
         await DoAsync("PutReport", () => Nothing(world.Admin.PutReportAsync("debian", 1, new PutReport(Jws.SignClaims(report, world.Publisher, ReleaseReport.Type)))));
         var bob = await DoAsync("CreateAdministrator", () => world.Admin.CreateAdministratorAsync(new CreateAdministrator("bob")));
@@ -394,7 +398,7 @@ public class AuditTests
             ["SignOut"] = "sign-out", ["EndSessions"] = "sign-out.everywhere", ["BlockPerson"] = "person.block", ["SetRetention"] = "image.retention", ["StartRollout"] = "rollout.start", ["TakeLease"] = "lease.grant", ["TrustRecording"] = "boot-set.trust", ["WithdrawOrder"] = "order.withdraw",
             ["PutRecoveryKey"] = "recovery.key", ["PutEscrow"] = "recovery.escrow", ["ReleaseEscrow"] = "recovery.release",
             ["OrderKill"] = "kill.order", ["ApproveDeviceOrder"] = "kill.approve", ["WithdrawDeviceOrder"] = "kill.withdraw", ["LiftDeviceOrder"] = "revoke.lift", ["FetchDeviceOrders"] = "revoke.deliver",
-            ["DeliverReceipt"] = "revoke.confirm", ["ExtendLease"] = "lease.extend",
+            ["OrderLog"] = "logs.order", ["SendLog"] = "logs.send", ["DeleteLog"] = "logs.delete", ["DeliverReceipt"] = "revoke.confirm", ["ExtendLease"] = "lease.extend",
         };
         foreach (var (endpoint, action) in expected)
         {

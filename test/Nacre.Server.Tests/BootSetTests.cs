@@ -128,7 +128,7 @@ public class BootSetTests
         await FailsAsync(ErrorCatalogue.NotEntitled, office.SendAsync(client, table, "other"));
         await FailsAsync(ErrorCatalogue.NotEntitled, office.SendAsync(client, table, release: new ReleaseName("secret", 1)));
         await FailsAsync(ErrorCatalogue.NotFound, office.SendAsync(client, table, release: new ReleaseName("debian", 2)));
-        await office.World.Admin.PutPolicyAsync("livepc:desk", PolicyDocument.Empty.With(Settings.TelemetryRecordStarts, false));
+        await office.World.Admin.PutPolicyAsync("livepc:desk", PolicyDocument.Empty.With(Settings.Telemetry, TelemetryLevel.Off));
         await FailsAsync(ErrorCatalogue.NotEntitled, office.SendAsync(client, table));
         Assert.Empty((await office.World.Admin.GetBootSetAsync("debian", 1)).Recordings);
         Assert.DoesNotContain((await office.World.Admin.GetAuditAsync()).Entries, entry => entry.Action == "boot-set.record");

@@ -5,6 +5,7 @@ using CsCheck;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Infrastructure;
 using Microsoft.EntityFrameworkCore.Migrations;
+using Microsoft.Extensions.DependencyInjection;
 using Nacre.Contracts;
 using Nacre.Policies;
 using Nacre.Testing;
@@ -221,8 +222,24 @@ public class PolicyTests
         Assert.Equal(
             PolicyDocument.Parse("""
             {"layer.app":false,"layer.rules":["/srv data"],"rejuvenate.userAllowed":"system","snapshot.everyHours":0,"snapshot.keep":7,"rejuvenate.undoDays":1,"update.healthUnits":["ssh.service"],"update.apply":"deadline",
-            "policyRefreshInterval":1440,"update.window":["18:00-06:00"],"net.meteredBehaviour":"go","prefetch.onBattery":true,"update.deadlineDays":2,"update.postponeMax":0,"update.bandwidthKbps":80,"telemetry.recordStarts":false}
+            "policyRefreshInterval":1440,"update.window":["18:00-06:00"],"net.meteredBehaviour":"go","prefetch.onBattery":true,"update.deadlineDays":2,"update.postponeMax":0,"update.bandwidthKbps":80,"telemetry.level":"off"}
             """), PolicyDocument.Parse(row.Document));
+    }
+
+    [Theory]
+    [InlineData("false", "off")]
+    [InlineData("true", "health")]
+    public async Task Whether_starts_were_recorded_becomes_the_level_of_what_is_told(string before, string after)
+    {
+        await using var world = await StartAsync();
+        await using var scope = world.App.Services.CreateAsyncScope();
+        var database = scope.ServiceProvider.GetRequiredService<NacreDatabase>();
+        await database.GetService<IMigrator>().MigrateAsync("PeopleDevicesKeysOrders", TestContext.Current.CancellationToken);
+        var old = $$"""{"lease.hours":24,"telemetry.recordStarts":{{before}},"layer.rules":["/srv data"]}""";
+        await world.SqlAsync($"INSERT INTO \"Policies\" (\"Level\", \"Document\") VALUES ('organisation', '{old}'), ('livepc:desk', '{{\"lease.hours\":25}}')");
+        await database.Database.MigrateAsync(TestContext.Current.CancellationToken);
+        Assert.Equal(PolicyDocument.Parse($$"""{"lease.hours":24,"layer.rules":["/srv data"],"telemetry.level":"{{after}}"}"""), await world.Admin.GetPolicyAsync("organisation"));
+        Assert.Equal("""{"lease.hours":25}""", await world.SqlAsync("SELECT \"Document\" FROM \"Policies\" WHERE \"Level\" = 'livepc:desk'"));
     }
 
     [Fact]

@@ -47,6 +47,7 @@ public class RoleTests
         ["GetDevice"] = [A, H, D], ["ApproveDevice"] = [A, H], ["RejectDevice"] = [A, H], ["RenewCertificate"] = [Roles.Device],
 
         ["OrderKill"] = [A], ["ListDeviceOrders"] = [A, H, D], ["GetDeviceOrder"] = [A, H, D], ["ApproveDeviceOrder"] = [A], ["WithdrawDeviceOrder"] = [A], ["LiftDeviceOrder"] = [A], ["DeliverReceipt"] = null,
+        ["OrderLog"] = [A, H], ["GetLog"] = [A, H], ["DeleteLog"] = [A, H], ["SendLog"] = [Roles.Device],
         ["FetchDeviceOrders"] = [Roles.Device], ["ListenForOrders"] = [Roles.Device], ["ExtendLease"] = [A, H],
 
         ["GetReplicaPlan"] = [Roles.Replica],

@@ -107,7 +107,7 @@ internal static class UserCommands
 /// <summary><c>nacre device</c>.</summary>
 internal static class DeviceCommands
 {
-    public static Command Create() => new("device", "Enrol this device, and administer devices") { Enrol(), Renew(), Code(), List(), Show(), Approve(), Reject(), Revoke(), Watch(), Reports() };
+    public static Command Create() => new("device", "Enrol this device, and administer devices") { Enrol(), Renew(), Code(), List(), Show(), Approve(), Reject(), Revoke(), Watch(), Reports(), LogCommands.Create() };
 
     private static Command Enrol()
     {

@@ -34,7 +34,7 @@ internal static class LivePcCommands
     public static Command Create() => new("livepc", "Run LivePCs on this device, and define them on the server")
     {
         Passwords.File, Passwords.NewFile, PasswordCommands.Create(), Lock(), Unlock(), Forget(),
-        List(), Start(), Stop(), Status(), Extend(), Update(), Rollback(), Postpone(), TermsCommand.Create(), RejuvenationCommands.Rejuvenate(), RejuvenationCommands.Undo(), SnapshotCommands.Create(), Contact(),
+        List(), Start(), Stop(), Status(), LogCommands.Show(), Extend(), Update(), Rollback(), Postpone(), TermsCommand.Create(), RejuvenationCommands.Rejuvenate(), RejuvenationCommands.Undo(), SnapshotCommands.Create(), Contact(),
         Console(), Screenshot(), Execute(), DeviceAccessCommands.Usb(), DeviceAccessCommands.Clipboard(), Define(), Entitle(), Withdraw(), Layers(), Reports(), Starts(), OrderCommands.Order(), OrderCommands.List(),
     };
 
@@ -323,6 +323,11 @@ internal static class LivePcCommands
                 if (status.SupportContact is { } contact)
                 {
                     Terminal.Line($"help: {contact}");
+                }
+
+                if (status.LogAsked is { } asked)
+                {
+                    Terminal.Line($"log: {asked}");
                 }
 
                 if (status.Update is { } update)

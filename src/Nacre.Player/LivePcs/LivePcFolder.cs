@@ -19,6 +19,11 @@ internal sealed class LivePcFolder
         CacheLock = paths.CacheLock;
     }
 
+    /// <summary>The folders of one LivePC, or of all that this device has; a link is none.</summary>
+    public static IEnumerable<LivePcFolder> All(PlayerPaths paths, string? livePc) => (livePc is not null ? [livePc]
+        : Directory.Exists(paths.LivePcs) ? Directory.GetDirectories(paths.LivePcs).Select(folder => Path.GetFileName(folder)!).Where(Names.IsValid) : [])
+        .Select(name => new LivePcFolder(paths, name)).Where(folder => new DirectoryInfo(folder.Root).LinkTarget is null);
+
     public string Name { get; }
 
     public string Root { get; }
@@ -62,7 +67,11 @@ internal sealed class LivePcFolder
     /// <summary>Where viewers find the guest's screen.</summary>
     public string ScreenSocket => Path.Combine(Sockets, "screen.sock");
 
+    /// <summary>Where the player's own errors go.</summary>
     public string Log => Path.Combine(Sockets, "player.log");
+
+    /// <summary>What happened to it, for who helps: see <see cref="Logs.LivePcLog"/>.</summary>
+    public string EventLog => Path.Combine(Root, "log");
 
     /// <summary>Held locked while a player runs this LivePC.</summary>
     public string Lock => Path.Combine(Root, "lock");

@@ -42,7 +42,7 @@ public sealed partial class LivePcPlayer
         var folder = new LivePcFolder(paths, name);
         var (lease, from, to) = await FindRollbackAsync(identity, folder, cancellationToken).ConfigureAwait(false);
         var book = new StackBook(folder, time);
-        var box = new ReportBox(identity, name, book);
+        var box = new ReportBox(identity, name, book, () => lease.Policy);
         using var client = identity.Connect();
         var done = await FetchAsync(lease, folder, to, userPackages, planned, progress, (client, box, book, null), cancellationToken).ConfigureAwait(false);
         folder.UserPackages = done?.UserPackages is { Conflicts: [] } || userPackages == UserPackageChoice.Postpone ? null : userPackages;

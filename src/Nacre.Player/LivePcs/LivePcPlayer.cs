@@ -10,6 +10,7 @@ using Nacre.Player.Devices;
 using Nacre.Player.Erasure;
 using Nacre.Player.Keys;
 using Nacre.Player.Leases;
+using Nacre.Player.Logs;
 using Nacre.Player.Machines;
 using Nacre.Player.Orders;
 using Nacre.Player.Releases;
@@ -120,14 +121,18 @@ public sealed partial class LivePcPlayer
         return (result, offline);
     }
 
-    /// <summary>Goes on with what was interrupted; destroys what is due; fetches revokes and kills, carries them out and delivers their receipts. A server that does not answer is asked at the next command.</summary>
+    /// <summary>Goes on with what was interrupted; destroys what is due; fetches what is ordered, carries it out and delivers the receipts. A server that does not answer is asked at the next command.</summary>
     /// <exception cref="NacreException">NotEnrolled, FileAccess, LeaseNotAuthentic.</exception>
-    public async Task AttendAsync(CancellationToken cancellationToken)
+    public async Task AttendAsync(CancellationToken cancellationToken) => await (await HearAsync(cancellationToken).ConfigureAwait(false)).SendLogsAsync(null, cancellationToken).ConfigureAwait(false);
+
+    /// <summary>The same, but for the logs that were asked for, which the answer sends.</summary>
+    private async Task<DeviceOrderDesk> HearAsync(CancellationToken cancellationToken)
     {
+        var desk = new DeviceOrderDesk(paths, time);
         await new Eraser(paths, time).GoOnAsync(cancellationToken).ConfigureAwait(false);
         try
         {
-            await new DeviceOrderDesk(paths, time).AttendAsync(null, cancellationToken).ConfigureAwait(false);
+            await desk.AttendAsync(null, cancellationToken).ConfigureAwait(false);
         }
         catch (NacreException exception) when (exception.Kind == ErrorCatalogue.ServerUnreachable || exception.Kind == ErrorCatalogue.ClockWrong || exception.Kind == ErrorCatalogue.NotFound)
         {
@@ -135,6 +140,7 @@ public sealed partial class LivePcPlayer
         }
 
         await new LeaseEnd(paths, time).EnforceAsync(cancellationToken).ConfigureAwait(false);
+        return desk;
     }
 
     /// <summary>Goes on with a destruction that was interrupted, before anything else is done on this computer; where nothing was, does nothing.</summary>
@@ -162,14 +168,14 @@ public sealed partial class LivePcPlayer
     {
         using var hours = new PeriodicTimer(TimeSpan.FromHours(1), time);
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var hourly = HourlyAsync();
+        var (hourly, sending) = (HourlyAsync(), Task.CompletedTask);
         try
         {
             await DeviceWatch.RunAsync(paths, async token =>
             {
                 try
                 {
-                    await AttendAsync(token).ConfigureAwait(false);
+                    sending = SendLogsAsync(await HearAsync(token).ConfigureAwait(false), sending); // a kill that comes meanwhile does not wait for it
                 }
                 catch (NacreException exception) when (exception.Kind != ErrorCatalogue.NotEnrolled)
                 {
@@ -180,13 +186,19 @@ public sealed partial class LivePcPlayer
         finally
         {
             await ending.CancelAsync().ConfigureAwait(false);
-            await hourly.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await Task.WhenAll(hourly, sending).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
 
         // Killed: the receipt is all that is left.
         while (!await DeliverReceiptsAsync(cancellationToken).ConfigureAwait(false))
         {
             await Task.Delay(TimeSpan.FromMinutes(1), time, cancellationToken).ConfigureAwait(false);
+        }
+
+        async Task SendLogsAsync(DeviceOrderDesk desk, Task before)
+        {
+            await before.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await desk.SendLogsAsync(null, ending.Token).ConfigureAwait(false);
         }
 
         async Task HourlyAsync()
@@ -232,7 +244,7 @@ public sealed partial class LivePcPlayer
             var answer = await ControlSocket.RequestAsync(folder.ControlSocket, "status", null, cancellationToken).ConfigureAwait(false);
             var status = answer.Deserialize<LivePcStatus>(ContractJson.Options) ?? throw new NacreException(ErrorCatalogue.NotRunning, "the player answered nothing");
             using var identity = EnrolledIdentity.Open(paths);
-            return WithTrust(status with { SetAside = status.SetAside ?? (new StackBook(folder, time).Read().SetAside is [.., { IsByUser: true } left] ? Words(name, left) : null) }, identity);
+            return WithTrust(status with { SetAside = status.SetAside ?? (new StackBook(folder, time).Read().SetAside is [.., { IsByUser: true } left] ? Words(name, left) : null) }, identity) with { LogAsked = LogOf(folder).LastAsked() };
         }
         catch (NacreException exception) when (exception.Kind == ErrorCatalogue.NotRunning)
         {
@@ -253,13 +265,23 @@ public sealed partial class LivePcPlayer
                 SupportContact = LivePcSession.Words(OpenedLease.ReadKeptPolicy(folder, paths), Policies.Settings.SupportContact),
                 OnTrial = stack is not null && stack.Equals(state.Trial),
                 SetAside = state.SetAside is [.., var aside] ? Words(name, aside) : null,
-            }, identity);
+            }, identity) with { LogAsked = LogOf(folder).LastAsked() };
         }
     }
 
     private static string Words(string name, SetAsideStack aside) => aside.IsByUser
         ? string.Create(CultureInfo.InvariantCulture, $"its user went back from {aside.Stack} on {aside.At:yyyy-MM-dd HH:mm} UTC: 'nacre livepc update {name}' takes it again, newer ones are taken without")
         : string.Create(CultureInfo.InvariantCulture, $"{aside.Stack} was set aside on {aside.At:yyyy-MM-dd HH:mm} UTC: {aside.Reason}");
+
+    /// <summary>The log of a LivePC on this device, the oldest event first.</summary>
+    /// <exception cref="NacreException">NotFound: the LivePC was never started here.</exception>
+    public IReadOnlyList<LogLine> ReadLog(string name)
+    {
+        var folder = new LivePcFolder(paths, name);
+        return Directory.Exists(folder.Root) ? LogOf(folder).Read() : throw new NacreException(ErrorCatalogue.NotFound, $"'{name}' is not on this device");
+    }
+
+    private LivePcLog LogOf(LivePcFolder folder) => new(folder, () => LivePcLog.KeptLevel(paths, folder), time);
 
     private LivePcStatus WithTrust(LivePcStatus status, EnrolledIdentity identity)
     {
@@ -399,7 +421,7 @@ public sealed partial class LivePcPlayer
         }
 
         using var client = identity.Connect();
-        var box = new ReportBox(identity, name, book);
+        var box = new ReportBox(identity, name, book, () => lease.Policy);
         if (lease.IsNew)
         {
             await box.DeliverAsync(client, null, cancellationToken).ConfigureAwait(false);
@@ -446,6 +468,8 @@ public sealed partial class LivePcPlayer
         {
             SavedBytes = releases.SavedBytes,
         };
+        var log = new LivePcLog(folder, () => lease.Policy.Get(Policies.Settings.LogsEventLevel), time);
+        log.Write(Policies.EventLevel.Information, "update.found", $"{stack}, {result.Bytes} bytes to download");
         planned(result);
         var finding = stack.Equals(state.Next) || lease.Kind == ImageKind.Disk ? null : await FindUserPackagesAsync(folder.Name, releases, cancellationToken).ConfigureAwait(false);
         if (finding is { Conflicts: [_, ..] conflicts })
@@ -462,6 +486,7 @@ public sealed partial class LivePcPlayer
             throw VolumeErrors.OfRelease(exception);
         }
 
+        log.Write(Policies.EventLevel.Information, "update.downloaded", $"{stack}");
         return result with { Bytes = releases.Statistics.FetchedBytes, UserPackages = finding, DeltaFailure = releases.DeltaFailure };
     }
 

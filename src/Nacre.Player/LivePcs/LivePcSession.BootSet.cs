@@ -30,7 +30,7 @@ public sealed partial class LivePcSession
     {
         var read = releases!.EndRecording();
         Change(now => now.Presence == ReleasePresence.Streaming ? now with { Presence = ReleasePresence.Usable } : now);
-        recordings = wasUp || !examine || !policy.Get(Settings.TelemetryRecordStarts) ? []
+        recordings = wasUp || !examine || policy.Get(Settings.Telemetry) == TelemetryLevel.Off ? []
             : [.. read.Where(one => one.Chunks.Count is > 0 and <= BootSet.MostChunks).Select(one => new SendRecording(one.Release, Convert.ToBase64String(BootSet.Encode(one.Chunks))))];
     }
 

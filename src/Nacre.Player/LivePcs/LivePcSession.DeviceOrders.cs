@@ -8,7 +8,7 @@ using Nacre.Policies;
 
 namespace Nacre.Player.LivePcs;
 
-/// <content>Revokes and kills, heard at once while the LivePC runs.</content>
+/// <content>Revokes, kills and orders for the log, heard at once while the LivePC runs.</content>
 public sealed partial class LivePcSession
 {
     private readonly HashSet<string> heardDeviceOrders = []; // of revokes that this session follows
@@ -36,7 +36,10 @@ public sealed partial class LivePcSession
         await attending.WaitAsync(cancellationToken).ConfigureAwait(false);
         try
         {
-            foreach (var order in await new DeviceOrderDesk(paths, time).AttendAsync(folder.Name, cancellationToken).ConfigureAwait(false))
+            var attended = new DeviceOrderDesk(paths, time);
+            var orders = await attended.AttendAsync(folder.Name, cancellationToken).ConfigureAwait(false);
+            sending = SendLogsAsync(attended, sending, cancellationToken);
+            foreach (var order in orders)
             {
                 if (order.Act == DeviceAct.Kill)
                 {
@@ -66,6 +69,7 @@ public sealed partial class LivePcSession
     {
         try
         {
+            log.Write(EventLevel.Warning, "order.heard", "an administrator took the permission to use this LivePC away");
             Change(now => now with { LeaseWarning = $"your permission to use this LivePC was taken away: it is shut down {(minutes == 0 ? "now" : $"in {minutes} minutes")}" });
             if (minutes > 0)
             {
@@ -87,7 +91,9 @@ public sealed partial class LivePcSession
         IReadOnlyList<DeviceOrderClaims> orders;
         try
         {
-            orders = await new DeviceOrderDesk(paths, time).AttendAsync(folder.Name, stopping.Token).ConfigureAwait(false);
+            var attended = new DeviceOrderDesk(paths, time);
+            orders = await attended.AttendAsync(folder.Name, stopping.Token).ConfigureAwait(false);
+            sending = SendLogsAsync(attended, sending, stopping.Token);
         }
         catch (NacreException exception) when (exception.Kind == ErrorCatalogue.ServerUnreachable || exception.Kind == ErrorCatalogue.NotFound)
         {

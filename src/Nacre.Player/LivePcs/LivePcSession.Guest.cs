@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Nacre.Contracts;
@@ -145,6 +146,7 @@ public sealed partial class LivePcSession
 
         Refresh();
         Change(now => now with { SecondsToAgent = sinceCommand.Elapsed.TotalSeconds, BytesToAgent = now.FetchedBytes });
+        log.Write(EventLevel.Information, "start.done", string.Create(CultureInfo.InvariantCulture, $"{releases!.Stack} is up after {status.SecondsToAgent:0.0} s, with {status.BytesToAgent} bytes fetched"));
         EndRecording(wasUp);
         isUp = true;
         Report(LivePcPhase.Running, "running");
@@ -210,6 +212,7 @@ public sealed partial class LivePcSession
         var asked = Task.Delay(Timeout.Infinite, stopping.Token);
         await Task.WhenAny(qemu.Ended, asked, beginAnew.Task).ConfigureAwait(false);
         isToLock = guestLock.Has(PasswordReason);
+        log.Write(EventLevel.Information, "guest.end", qemu.Ended.IsCompleted ? "the guest ended by itself" : "the guest is shut down");
         if (!qemu.Ended.IsCompleted && !isKilled)
         {
             Change(now => now with { Phase = LivePcPhase.Stopping, Detail = "shutting the guest down" });
@@ -390,6 +393,7 @@ public sealed partial class LivePcSession
         }
         catch (NacreException exception) when (exception.Kind == ErrorCatalogue.GuestFailed)
         {
+            log.Write(EventLevel.Warning, "guest.agent", exception.Message);
             RequireNotPaused(exception);
             throw;
         }
@@ -434,16 +438,22 @@ public sealed partial class LivePcSession
 
     private void Report(LivePcPhase phase, string detail)
     {
+        NoteStep(phase, detail);
         Change(now => now with { Phase = phase, Detail = detail });
         report(new PlayerReport(Refresh(), null, null));
     }
 
     private LivePcStatus Change(Func<LivePcStatus, LivePcStatus> change)
     {
+        LivePcStatus before, now;
         lock (gate)
         {
-            return status = change(status);
+            before = status;
+            now = status = change(before);
         }
+
+        NoteChange(before, now);
+        return now;
     }
 
     private static string LastLines(string text) => string.Concat(text.Split('\n', StringSplitOptions.RemoveEmptyEntries).TakeLast(12).Select(line => $"  {line.TrimEnd()}\n"));

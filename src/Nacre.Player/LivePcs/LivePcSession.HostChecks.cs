@@ -94,6 +94,11 @@ public sealed partial class LivePcSession
         try
         {
             var results = await new HostCheck(HostFacts.Real, paths, time).RunAsync(policy, identity, isForShow: false, cancellationToken).ConfigureAwait(false);
+            foreach (var fresh in results.Where(result => result.Fails && !hostChecks.Any(before => before.Fails && before.Setting == result.Setting)))
+            {
+                log.Write(EventLevel.Warning, "host.check", $"{fresh}");
+            }
+
             hostChecks = results;
             Change(now => now with { HostProblems = [.. results.Where(result => result.Fails).Select(result => $"{result}")] });
             return results;

@@ -20,6 +20,9 @@ public sealed partial class LivePcSession
     {
         (claims, leaseTakenAt, leaseWarned, isOver) = (taken.Claims, taken.IsNew ? DateTimeOffset.FromUnixTimeSeconds(taken.Claims.Iat) : time.GetUtcNow(), null, false);
         revision = taken.Revision;
+        log.Write(
+            taken.OfflineBecause is null ? EventLevel.Information : EventLevel.Warning, taken.IsNew ? "lease.renewed" : "lease.kept",
+            $"the lease lasts until {taken.Ends:yyyy-MM-dd HH:mm} UTC{(taken.OfflineBecause is { } offline ? $"; the one that was kept is used: {offline.Message}" : "")}");
         sinceLease.Restart();
         Change(now => now with { SupportContact = Words(taken.Policy, Settings.SupportContact), Notice = Words(taken.Policy, Settings.MessagesStart) });
     }
@@ -117,6 +120,7 @@ public sealed partial class LivePcSession
     /// <summary>Shuts the guest down, with all that it saved.</summary>
     private async Task EndForAsync(string why, CancellationToken cancellationToken)
     {
+        log.Write(EventLevel.Warning, "guest.shut-down", why);
         Change(now => now with { Detail = $"{why}: the guest is shut down" });
         await WarnAsync($"This computer shuts down now: {why}.", cancellationToken).ConfigureAwait(false);
         await stopping.CancelAsync().ConfigureAwait(false);

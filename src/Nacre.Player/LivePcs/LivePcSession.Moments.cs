@@ -60,11 +60,11 @@ public sealed partial class LivePcSession
         {
             if (folder.Started is { } last && !last.Equals(stack))
             {
-                moments.Take(MomentKind.Update, MomentName.Shorten($"before {stack}"));
+                NoteMoment(moments.Take(MomentKind.Update, MomentName.Shorten($"before {stack}")));
             }
             else if (IsMomentDue())
             {
-                moments.Take(MomentKind.Schedule, null);
+                NoteMoment(moments.Take(MomentKind.Schedule, null));
             }
 
             moments.Retain(policy);
@@ -115,8 +115,14 @@ public sealed partial class LivePcSession
 
     private async Task CarryOutAsync(RejuvenationOrder order)
     {
+        log.Write(EventLevel.Warning, "order.heard", $"an administrator ordered a rejuvenation of {order.Depth.ToString().ToLowerInvariant()} (order {order.Id})");
         Report(LivePcPhase.Volumes, $"carrying out the administrator's order: {order.Depth.ToString().ToLowerInvariant()} is put back");
-        OrderReceipt Receipt(bool succeeded, string detail) => new(order.Id, succeeded, time.GetUtcNow(), detail.Length <= 400 ? detail : detail[..400]);
+        OrderReceipt Receipt(bool succeeded, string detail)
+        {
+            log.Write(EventLevel.Warning, succeeded ? "order.done" : "order.failed", $"order {order.Id}: {detail}");
+            return new(order.Id, succeeded, time.GetUtcNow(), detail.Length <= 400 ? detail : detail[..400]);
+        }
+
         var known = moments!.List();
         if (known.FirstOrDefault(moment => moment.Order == order.Id) is { } done)
         {
@@ -287,6 +293,7 @@ public sealed partial class LivePcSession
                 ? await FrozenGuest.TakeWholeAsync(status.Agent == AgentState.Answers ? agent : null, Mark, cancellationToken).ConfigureAwait(false)
                 : await FrozenGuest.TakeAsync(agent!, Mark, cancellationToken).ConfigureAwait(false);
             moments!.Settle(taken.Moment);
+            NoteMoment(taken.Moment);
             moments.Retain(policy);
             return taken;
         }

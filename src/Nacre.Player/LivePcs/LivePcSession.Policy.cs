@@ -29,6 +29,7 @@ public sealed partial class LivePcSession
             var taken = await OpenedLease.TakeAsync(identity, folder, book.Read().Needed, null, time, cancellationToken).ConfigureAwait(false);
             if (!taken.IsNew)
             {
+                log.Write(EventLevel.Warning, "server.unreachable", taken.OfflineBecause?.Message ?? "the server did not answer");
                 return;
             }
 
@@ -104,7 +105,7 @@ public sealed partial class LivePcSession
             wanted.HasUsb && !features.HasUsb ? Settings.UsbMode.Name : "", wanted.HasClipboard && !features.HasClipboard ? policy.Get(Settings.ClipboardIn) != ClipboardMode.Off ? Settings.ClipboardIn.Name : Settings.ClipboardOut.Name : "",
         }.Where(name => name.Length > 0));
         Change(now => now with { PolicyVersion = policy.Version, PolicyFromNextStart = waiting, Unenforceable = unenforceable, LeaseProblem = null });
-        var statement = new AcknowledgePolicy(policy.Version, waiting, unenforceable, [.. checks.Where(result => result.Action != CheckAction.Off).Select(StatementOf)], folder.AcceptedTerms);
+        var statement = new AcknowledgePolicy(policy.Version, waiting, unenforceable, StatementsOf(checks, policy), folder.AcceptedTerms);
         if (acknowledged is { } before && before.Version == statement.Version && before.FromNextStart!.SequenceEqual(waiting) && before.Unenforceable!.SequenceEqual(unenforceable)
             && before.HostChecks!.SequenceEqual(statement.HostChecks!) && before.AcceptedTerms == statement.AcceptedTerms)
         {
@@ -123,6 +124,10 @@ public sealed partial class LivePcSession
             // The next contact says it.
         }
     }
+
+    /// <summary>What the server is told of the checks, as far as the policy lets it.</summary>
+    internal static IReadOnlyList<StatedHostCheck> StatementsOf(IReadOnlyList<HostCheckResult> checks, Policy policy) =>
+        policy.Get(Settings.Telemetry) == TelemetryLevel.Off ? [] : [.. checks.Where(result => result.Action != CheckAction.Off).Select(StatementOf)];
 
     private static StatedHostCheck StatementOf(HostCheckResult result) => new(
         result.Setting, result.Outcome == HostCheckOutcome.Passed ? "passed" : result.Outcome == HostCheckOutcome.Failed ? "failed" : "unknown",

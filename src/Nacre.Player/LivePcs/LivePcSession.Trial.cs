@@ -86,7 +86,7 @@ public sealed partial class LivePcSession
     private async Task KeepReportAsync(ReportKind kind, CorporateStack stack, Unhealthy failure, Func<StackState, StackState> change)
     {
         using var identity = EnrolledIdentity.Open(paths);
-        var box = new ReportBox(identity, folder.Name, book);
+        var box = new ReportBox(identity, folder.Name, book, () => policy);
         var kept = box.Seal(new SendReport(
             System.Security.Cryptography.RandomNumberGenerator.GetHexString(32, lowercase: true), time.GetUtcNow(), kind, stack.Releases,
             GuestText.Shorten(failure.Reason, 1000), GuestText.Shorten(failure.Console, 8000)));
@@ -111,7 +111,7 @@ public sealed partial class LivePcSession
             await ExamineLayersAsync(cancellationToken).ConfigureAwait(false);
             using var identity = EnrolledIdentity.Open(paths);
             using var client = identity.Connect();
-            var box = new ReportBox(identity, folder.Name, book);
+            var box = new ReportBox(identity, folder.Name, book, () => policy);
 
             // Not kept: the next start says what is true then.
             var started = isHealthy

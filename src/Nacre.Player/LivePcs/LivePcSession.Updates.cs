@@ -122,6 +122,7 @@ public sealed partial class LivePcSession
         }
         catch (NacreException exception)
         {
+            log.Write(EventLevel.Warning, "update.failed", exception.Message);
             Change(now => now with { Update = exception.Kind == ErrorCatalogue.ServerUnreachable ? null : exception.Message });
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)

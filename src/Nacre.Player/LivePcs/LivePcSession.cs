@@ -9,6 +9,7 @@ using Nacre.Player.Devices;
 using Nacre.Player.HostChecks;
 using Nacre.Player.Keys;
 using Nacre.Player.Leases;
+using Nacre.Player.Logs;
 using Nacre.Player.Machines;
 using Nacre.Player.Releases;
 using Nacre.Player.Stacks;
@@ -70,6 +71,7 @@ public sealed partial class LivePcSession : IDisposable
     private Policy policy = Policy.Factory; // the newest lease's
     private Policy atStart = Policy.Factory; // what the machine started with
     private readonly StackBook book;
+    private readonly LivePcLog log;
     private ImageKind kind; // of the LivePC's image
     private bool isDisposable; // nothing of the user's is kept of what runs
     private KeptSystem? system; // of a start of this player's whose policy keeps it
@@ -99,6 +101,10 @@ public sealed partial class LivePcSession : IDisposable
         folder.Create();
         book = new StackBook(folder, time);
         status = new LivePcStatus { Name = name };
+
+        // What is killed leaves no log; before there is a lease the last one's policy says what is written.
+        var kept = LivePcLog.KeptLevel(paths, folder);
+        log = new LivePcLog(folder, () => isKilled ? EventLevel.None : lease is null ? kept : policy.Get(Settings.LogsEventLevel), time);
         guestLock = new GuestLock(folder.Locks, reasons => Change(now => now with { Locked = reasons }));
         pause = new PauseWatch(FreeBytes, OnPause, time, () => !guestLock.StandsStill);
         idle = new IdleWatch(time, IdleWatch.ReadSinceBoot);
@@ -123,11 +129,13 @@ public sealed partial class LivePcSession : IDisposable
         }
         catch (NacreException exception)
         {
+            NoteFailure(exception);
             isEnded = exception.Kind == ErrorCatalogue.LeaseExpired || exception.Kind == ErrorCatalogue.LivePcExpired;
             throw Explained(exception);
         }
         finally
         {
+            await sending.ConfigureAwait(false);
             await FinishDeviceOrdersAsync(isEnded).ConfigureAwait(false);
         }
     }
@@ -137,6 +145,7 @@ public sealed partial class LivePcSession : IDisposable
         using var registration = stop.Register(stopping.Cancel);
         using var single = folder.Hold();
         using var leftOver = LeftOver.Find(folder);
+        log.Write(EventLevel.Information, "start", leftOver is null ? "the start begins" : "the start begins: a guest runs whose player was killed");
         await using var control = new ControlSocket(folder.ControlSocket, HandleAsync);
         try
         {

@@ -127,6 +127,9 @@ public sealed record LivePcStatus
     /// <summary>For a person: what of this computer is not as the policy wants it, each with what to do.</summary>
     public IReadOnlyList<string> HostProblems { get; init; } = [];
 
+    /// <summary>For a person: when an administrator asked for the log of this LivePC last, who, and why; null: nobody did, as far as the log goes back.</summary>
+    public string? LogAsked { get; init; }
+
     /// <summary><c>kvm</c> or <c>tcg</c>.</summary>
     public string? Accelerator { get; init; }
 

@@ -4,6 +4,7 @@ using Nacre.Player.Anchors;
 using Nacre.Player.Devices;
 using Nacre.Player.Keys;
 using Nacre.Player.Leases;
+using Nacre.Player.Logs;
 using Nacre.Player.Moments;
 using Nacre.Player.Stacks;
 using Nacre.Policies;
@@ -102,7 +103,17 @@ internal sealed class OpenLayers : IAsyncDisposable
         var keys = new LivePcKeys(folder, identity, time);
         await using var single = (await keys.HoldAsync(cancellationToken).ConfigureAwait(false)).ConfigureAwait(false);
         using var part = lease.KeyPart(identity);
-        var key = keys.Open(part.Span, lease.Policy, secrets);
+        SecretBytes key;
+        try
+        {
+            key = keys.Open(part.Span, lease.Policy, secrets);
+        }
+        catch (NacreException exception) when (exception.Kind == ErrorCatalogue.PasswordWrong || exception.Kind == ErrorCatalogue.PasswordWait || exception.Kind == ErrorCatalogue.PasswordLocked)
+        {
+            new LivePcLog(folder, () => lease.Policy.Get(Settings.LogsEventLevel), time).Write(EventLevel.Warning, "password.wrong", exception.Message);
+            throw;
+        }
+
         try
         {
             keys.PrepareRecovery(key, part.Span, lease.RecoveryKey);

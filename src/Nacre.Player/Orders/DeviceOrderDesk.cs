@@ -4,16 +4,18 @@ using Nacre.Player.Devices;
 using Nacre.Player.Erasure;
 using Nacre.Player.Leases;
 using Nacre.Player.LivePcs;
+using Nacre.Player.Logs;
 
 namespace Nacre.Player.Orders;
 
 /// <summary>
-/// Fetches this device's revokes and kills and carries them out. Only an answer to this device's own question counts, and in it only what the server's lease key
+/// Fetches this device's revokes, kills and orders for its log, and carries them out. Only an answer to this device's own question counts, and in it only what the server's lease key
 /// signed for this device: a forged or replayed order does nothing. One that was carried out is not carried out again, whatever the server remembers.
 /// </summary>
 internal sealed class DeviceOrderDesk
 {
     private const int MostOrders = 1000;
+    private readonly List<(string Signed, DeviceOrderClaims Order)> logs = []; // that were asked for
     private readonly PlayerPaths paths;
     private readonly TimeProvider time;
 
@@ -50,6 +52,10 @@ internal sealed class DeviceOrderDesk
                         return concern;
                     }
                 }
+                else if (order.Act == DeviceAct.Logs)
+                {
+                    logs.Add((signed, order));
+                }
                 else
                 {
                     ForgetLeases(order.LivePc);
@@ -57,7 +63,7 @@ internal sealed class DeviceOrderDesk
                     {
                         concern.Add(order);
                     }
-                    else if (!Affected(order.LivePc).Any(LivePcPlayer.IsHeld))
+                    else if (!LivePcFolder.All(paths, order.LivePc).Any(LivePcPlayer.IsHeld))
                     {
                         var receipt = new ReceiptBox(paths).Sign(identity, order.Id, signed, true, "the leases were forgotten, and nothing runs", time.GetUtcNow());
                         new DoneOrders(paths, identity).Remember(order.Id, receipt);
@@ -71,6 +77,19 @@ internal sealed class DeviceOrderDesk
         return concern;
     }
 
+    /// <summary>Sends the logs that <see cref="AttendAsync"/> heard of: by itself, because a kill must not wait for a slow network.</summary>
+    /// <param name="asked">Told each order before its log is sent.</param>
+    /// <param name="cancellationToken">Stops; they are sent at the next contact.</param>
+    /// <exception cref="NacreException">NotEnrolled, FileAccess, NoSpace.</exception>
+    public async Task SendLogsAsync(Action<DeviceOrderClaims>? asked, CancellationToken cancellationToken)
+    {
+        foreach (var (signed, order) in logs)
+        {
+            asked?.Invoke(order);
+            await new LogSender(paths, time).SendAsync(signed, order, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
     private async Task<IReadOnlyList<(string Signed, DeviceOrderClaims Order)>> FetchAsync(EnrolledIdentity identity, CancellationToken cancellationToken)
     {
         using var client = identity.Connect();
@@ -80,7 +99,7 @@ internal sealed class DeviceOrderDesk
         var claims = Jws.VerifyClaims<DeviceOrdersClaims>(answer.Orders, key, ErrorCatalogue.LeaseNotAuthentic, DeviceOrdersClaims.Type);
         if (claims.Sub != identity.Record.DeviceId || claims.Nonce != question.Nonce || claims.Orders is not { Count: <= MostOrders })
         {
-            throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, "the revokes and kills are the answer to another request");
+            throw new NacreException(ErrorCatalogue.LeaseNotAuthentic, "the orders are the answer to another request");
         }
 
         new TrustedClock(identity, time).Hear(DateTimeOffset.FromUnixTimeSeconds(claims.Iat));
@@ -107,13 +126,9 @@ internal sealed class DeviceOrderDesk
         return fresh;
     }
 
-    private IEnumerable<LivePcFolder> Affected(string? livePc) => (livePc is not null ? [livePc]
-        : Directory.Exists(paths.LivePcs) ? Directory.GetDirectories(paths.LivePcs).Select(folder => Path.GetFileName(folder)!).Where(Names.IsValid) : [])
-        .Select(name => new LivePcFolder(paths, name)).Where(folder => new DirectoryInfo(folder.Root).LinkTarget is null);
-
     private void ForgetLeases(string? livePc)
     {
-        foreach (var folder in Affected(livePc))
+        foreach (var folder in LivePcFolder.All(paths, livePc))
         {
             ErasedFiles.Overwrite(folder.GrantPath);
         }

@@ -3,12 +3,13 @@ using System.Text.Json;
 using Nacre.Client;
 using Nacre.Contracts;
 using Nacre.Player.Devices;
+using Nacre.Policies;
 
 namespace Nacre.Player.Stacks;
 
 /// <summary>Reports on their way to the server. What the guest said last is in them and is the guest's, so they lie on the disk encrypted (AES-256-GCM) under a key that takes
-/// this device's secret.</summary>
-internal sealed class ReportBox(EnrolledIdentity identity, string livePc, StackBook book)
+/// this device's secret. What the policy does not let go is taken out when they are sent.</summary>
+internal sealed class ReportBox(EnrolledIdentity identity, string livePc, StackBook book, Func<Policy> policy)
 {
     private const int NonceLength = 12, TagLength = 16;
 
@@ -66,7 +67,7 @@ internal sealed class ReportBox(EnrolledIdentity identity, string livePc, StackB
     {
         try
         {
-            await client.SendReportAsync(livePc, report, cancellationToken).ConfigureAwait(false);
+            await client.SendReportAsync(livePc, Reduce(report, policy().Get(Settings.Telemetry)), cancellationToken).ConfigureAwait(false);
             return true;
         }
         catch (NacreException exception)
@@ -74,6 +75,15 @@ internal sealed class ReportBox(EnrolledIdentity identity, string livePc, StackB
             return exception.Kind == ErrorCatalogue.NotEntitled || exception.Kind == ErrorCatalogue.RequestInvalid;
         }
     }
+
+    /// <summary>What is told of a report. Which releases started and which did not is told always: roll-outs stop by it. So is what is wrong with the trust metadata.</summary>
+    internal static SendReport Reduce(SendReport report, TelemetryLevel level) => report.Kind switch
+    {
+        ReportKind.Started or ReportKind.Trust => report,
+        _ when level == TelemetryLevel.Off => report with { Reason = "not told: 'telemetry.level' is off", Console = "" },
+        ReportKind.UserPackages when level < TelemetryLevel.Usage => report with { Reason = "packages of the user's are in the way; 'telemetry.level' usage tells which", Console = "" },
+        _ => report,
+    };
 
     private AesGcm Cipher()
     {

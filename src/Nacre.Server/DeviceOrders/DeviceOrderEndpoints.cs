@@ -23,22 +23,36 @@ internal static class DeviceOrderEndpoints
             .WithName("OrderKill").WithSummary("Orders devices to destroy the keys of a LivePC, or all of theirs; all of it or nothing.")
             .Produces<DeviceOrder[]>(StatusCodes.Status201Created).Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound, ErrorCatalogue.AlreadyExists);
         reader.MapGet("/device-orders", (DeviceOrders orders, CancellationToken cancellationToken) => orders.ListAsync(cancellationToken))
-            .WithName("ListDeviceOrders").WithSummary("All revokes and kills and where they are, newest first.");
+            .WithName("ListDeviceOrders").WithSummary("All revokes, kills and logs that were asked for, and where they are, newest first.");
         reader.MapGet("/device-orders/{id}", async (string id, DeviceOrders orders, CancellationToken cancellationToken) => (await orders.GetAsync(id, cancellationToken)).ToHttp(TypedResults.Ok))
-            .WithName("GetDeviceOrder").WithSummary("A revoke or kill, with its receipt.").Produces<DeviceOrder>().Fails(ErrorCatalogue.NotFound);
+            .WithName("GetDeviceOrder").WithSummary("A revoke, a kill or a log that was asked for, with its receipt.").Produces<DeviceOrder>().Fails(ErrorCatalogue.NotFound);
         administrator.MapPost("/device-orders/{id}/approve", async (string id, DeviceOrders orders, CancellationToken cancellationToken) => (await orders.ApproveAsync(id, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("ApproveDeviceOrder").WithSummary("Approves a kill that another administrator ordered.").Produces<DeviceOrder>().Fails(ErrorCatalogue.NotFound, ErrorCatalogue.Immutable);
         administrator.MapPost("/device-orders/{id}/withdraw", async (string id, DeviceOrders orders, CancellationToken cancellationToken) => (await orders.WithdrawAsync(id, cancellationToken)).ToHttp(TypedResults.Ok))
-            .WithName("WithdrawDeviceOrder").WithSummary("Takes a revoke or kill back that the device was not given.").Produces<DeviceOrder>().Fails(ErrorCatalogue.NotFound, ErrorCatalogue.Immutable);
+            .WithName("WithdrawDeviceOrder").WithSummary("Takes an order back that the device was not given.").Produces<DeviceOrder>().Fails(ErrorCatalogue.NotFound, ErrorCatalogue.Immutable);
         administrator.MapPost("/device-orders/{id}/lift", async (string id, DeviceOrders orders, CancellationToken cancellationToken) => (await orders.LiftAsync(id, cancellationToken)).ToHttp(TypedResults.Ok))
             .WithName("LiftDeviceOrder").WithSummary("Gives a revoked device its permission back, or lets one have a new LivePC in the place of a killed one.").Produces<DeviceOrder>().Fails(ErrorCatalogue.NotFound, ErrorCatalogue.Immutable);
+        var helper = groups.Of(Roles.Administrator, Roles.HelpDesk);
+        helper.MapPost("/devices/{id}/log", async (string id, OrderLog body, DeviceOrders orders, CancellationToken cancellationToken) =>
+                (await orders.OrderLogAsync(id, body, cancellationToken)).ToHttp(made => TypedResults.Json(made, statusCode: StatusCodes.Status201Created)))
+            .WithName("OrderLog").WithSummary("Asks a device for its log; its user is told who asks, and why.")
+            .Produces<DeviceOrder>(StatusCodes.Status201Created).Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound, ErrorCatalogue.AlreadyExists);
+        helper.MapGet("/device-orders/{id}/log", async (string id, DeviceOrders orders, CancellationToken cancellationToken) => (await orders.ReadLogAsync(id, cancellationToken)).ToHttp(TypedResults.Ok))
+            .WithName("GetLog").WithSummary("The log that a device sent; the audit log says who read it.").Produces<DeviceLog>().Fails(ErrorCatalogue.NotFound);
+        helper.MapDelete("/device-orders/{id}/log", async (string id, DeviceOrders orders, CancellationToken cancellationToken) => (await orders.DeleteLogAsync(id, cancellationToken)).ToHttp(_ => TypedResults.NoContent()))
+            .WithName("DeleteLog").WithSummary("Deletes the log that a device sent, or takes the order back that it was not given.")
+            .Produces(StatusCodes.Status204NoContent).Fails(ErrorCatalogue.NotFound);
+        groups.Device.MapPut("/orders/{id}/log", async (string id, SendLog body, ClaimsPrincipal device, DeviceOrders orders, CancellationToken cancellationToken) =>
+                (await orders.TakeLogAsync(Id(device), id, body, cancellationToken)).ToHttp(_ => TypedResults.NoContent()))
+            .WithName("SendLog").WithSummary("The device's log, which an order asked for.").WithMetadata(new BodyLimit(SendLog.LongestBody))
+            .Produces(StatusCodes.Status204NoContent).Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.NotFound, ErrorCatalogue.Immutable);
         groups.Public.MapPost("/device-orders/receipts", async (DeliverReceipt body, DeviceOrders orders, CancellationToken cancellationToken) =>
                 (await orders.DeliverAsync(body, cancellationToken)).ToHttp(_ => TypedResults.NoContent()))
             .WithName("DeliverReceipt").WithSummary("Takes a device's receipt, which its signature vouches for.").WithMetadata(new BodyLimit(4 * DeliverReceipt.Longest))
             .Produces(StatusCodes.Status204NoContent).Fails(ErrorCatalogue.RequestInvalid, ErrorCatalogue.ReceiptNotAuthentic);
         groups.Device.MapPost("/orders", async (FetchDeviceOrders body, ClaimsPrincipal device, DeviceOrders orders, CancellationToken cancellationToken) =>
                 (await orders.FetchAsync(Id(device), body, cancellationToken)).ToHttp(TypedResults.Ok))
-            .WithName("FetchDeviceOrders").WithSummary("The revokes and kills that the device has to carry out.").WithMetadata(new LetsRevokedIn())
+            .WithName("FetchDeviceOrders").WithSummary("What the device is ordered to carry out.").WithMetadata(new LetsRevokedIn())
             .Produces<SignedDeviceOrders>().Fails(ErrorCatalogue.RequestInvalid);
         groups.Device.MapGet("/events", ListenAsync).WithName("ListenForOrders").WithSummary("Stays open, and says at once when there are orders for the device (server-sent events).")
             .WithMetadata(new LetsRevokedIn()).Produces(StatusCodes.Status200OK, contentType: "text/event-stream");

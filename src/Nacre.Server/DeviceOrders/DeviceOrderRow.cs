@@ -3,7 +3,7 @@ using Nacre.Contracts;
 
 namespace Nacre.Server;
 
-/// <summary>A revoke or kill of a device, or of one LivePC on it.</summary>
+/// <summary>A revoke or kill of a device, or of one LivePC on it; or that the log of it was asked for.</summary>
 internal sealed class DeviceOrderRow
 {
     public required string Id { get; init; }
@@ -46,27 +46,61 @@ internal sealed class DeviceOrderRow
 
     public string? Receipt { get; set; }
 
+    /// <summary>Why a log was asked for.</summary>
+    public string? Reason { get; init; }
+
     /// <summary>Whether the device has to carry it out still.</summary>
     public bool IsOpen => State is DeviceOrderState.Queued or DeviceOrderState.Delivered or DeviceOrderState.Failed;
 
     /// <summary>What the audit log calls it.</summary>
-    public string Word => Act == DeviceAct.Kill ? "kill" : "revoke";
+    public string Word => Act switch
+    {
+        DeviceAct.Revoke => "revoke",
+        DeviceAct.Kill => "kill",
+        DeviceAct.Logs => "logs",
+        _ => throw new System.Diagnostics.UnreachableException(),
+    };
 
-    public string Words => string.Create(
-        CultureInfo.InvariantCulture,
-        $"{Word} {(LivePc is null ? "the whole device" : LivePc + " on device")} {DeviceId}{(Act == DeviceAct.Kill ? Mode == KillMode.Both ? ", keys and files" : ", keys" : $", {GraceMinutes} minutes to save")}");
+    public string Words => string.Create(CultureInfo.InvariantCulture, $"{Word} {(LivePc is null ? "the whole device" : LivePc + " on device")} {DeviceId}") + Act switch
+    {
+        DeviceAct.Kill => Mode == KillMode.Both ? ", keys and files" : ", keys",
+        DeviceAct.Revoke => string.Create(CultureInfo.InvariantCulture, $", {GraceMinutes} minutes to save"),
+        _ => Reason is null ? "" : $": {Reason}",
+    };
 
     public DeviceOrder ToContract(DeviceRow device) => new(
-        Id, Act, DeviceId, LivePc, Mode, Scope, GraceMinutes, OrderedBy, OrderedAt, ApprovedBy, State, DeliveredAt, EndedAt, LiftedAt, Detail, SignedOrder, Receipt, device.PublicKey);
+        Id, Act, DeviceId, LivePc, Mode, Scope, GraceMinutes, OrderedBy, OrderedAt, ApprovedBy, State, DeliveredAt, EndedAt, LiftedAt, Detail, SignedOrder, Receipt, device.PublicKey, Reason);
+}
+
+/// <summary>A log that a device sent because it was ordered to.</summary>
+internal sealed class DeviceLogRow
+{
+    public required string OrderId { get; init; }
+
+    public required DateTimeOffset ReceivedAt { get; set; }
+
+    /// <summary>A list of <see cref="LogLine"/> as JSON.</summary>
+    public required string Lines { get; set; }
 }
 
 internal static class DeviceOrderErrors
 {
-    public static Failure NoOrder { get; } = new(ErrorCatalogue.NotFound, "there is no such revoke or kill");
+    public static Failure NoOrder { get; } = new(ErrorCatalogue.NotFound, "there is no such order");
 
     public static Failure Invalid { get; } = new(ErrorCatalogue.RequestInvalid, "'devices' must have 1 to 1000 devices, each once, and 'livePc' a LivePC's name or null");
 
     public static Failure Again(DeviceOrderRow order) => new(ErrorCatalogue.AlreadyExists, $"order {order.Id} does so already: {order.Words}");
+
+    public static Failure NoLog { get; } = new(ErrorCatalogue.NotFound, "there is no log of that order: the device has not sent it, or it was deleted");
+
+    public static Failure LogInvalid { get; } = new(
+        ErrorCatalogue.RequestInvalid, $"a log has 'lines', each of the LivePC that was asked for, with a 'time', 'level', 'event', and a printable 'text' of at most {LogLine.LongestText} characters");
+
+    public static Failure ReasonInvalid { get; } = new(ErrorCatalogue.RequestInvalid, $"'reason' must have 1 to {OrderLog.LongestReason} printable characters");
+
+    public static Failure ReasonMissing { get; } = new(ErrorCatalogue.RequestInvalid, "the policy wants to know why a log is asked for ('logs.adminReasonRequired'): give a 'reason'");
+
+    public static Failure Silent(string device) => new(ErrorCatalogue.Forbidden, $"device {device} is revoked: nothing but receipts is taken from it");
 
     public static Failure NeverThere(string device) => new(ErrorCatalogue.NotFound, $"device {device} never had a lease of this LivePC, so it has no key of it");
 

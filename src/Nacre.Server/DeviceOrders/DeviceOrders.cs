@@ -6,10 +6,10 @@ using Nacre.Policies;
 namespace Nacre.Server;
 
 /// <summary>
-/// Revokes and kills, from the order to the receipt. Each change of a state and its audit line are one transaction. What is queued is withdrawn only until the
+/// Revokes, kills and logs that are asked for, from the order to the receipt. Each change of a state and its audit line are one transaction. What is queued is withdrawn only until the
 /// device was given it; what is confirmed stays so.
 /// </summary>
-internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Caller caller, LeaseSigner signer, Policies policies, DeviceBell bell, TimeProvider time)
+internal sealed partial class DeviceOrders(NacreDatabase database, AuditTrail audit, Caller caller, LeaseSigner signer, Policies policies, DeviceBell bell, TimeProvider time)
 {
     private const int MostDevices = 1000, LongestNonce = 64;
     private static readonly TimeSpan Day = TimeSpan.FromHours(24);
@@ -90,7 +90,7 @@ internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Cal
     {
         if (await database.DeviceOrders.AnyAsync(
             row => row.DeviceId == device.Id && (row.LivePc == null || row.LivePc == livePc) && row.LiftedAt == null && row.State != DeviceOrderState.Withdrawn && row.State != DeviceOrderState.Unapproved
-                && (row.Act == DeviceAct.Kill || row.LivePc == livePc), cancellationToken)
+                && (row.Act == DeviceAct.Kill || (row.Act == DeviceAct.Revoke && row.LivePc == livePc)), cancellationToken)
             || (livePc is not null && !await database.Shares.AnyAsync(row => row.DeviceId == device.Id && row.LivePc == livePc, cancellationToken)))
         {
             return;
@@ -205,7 +205,7 @@ internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Cal
             return new Failure(ErrorCatalogue.Immutable, $"order {row.Id} follows the user's entitlement: 'nacre livepc entitle' gives it back");
         }
 
-        if (row.LiftedAt is not null || (row.Act == DeviceAct.Kill ? row.State != DeviceOrderState.Confirmed : row.State is not (DeviceOrderState.Delivered or DeviceOrderState.Failed or DeviceOrderState.Confirmed)))
+        if (row.LiftedAt is not null || row.Act == DeviceAct.Logs || (row.Act == DeviceAct.Kill ? row.State != DeviceOrderState.Confirmed : row.State is not (DeviceOrderState.Delivered or DeviceOrderState.Failed or DeviceOrderState.Confirmed)))
         {
             return DeviceOrderErrors.Not(row, "lifted");
         }
@@ -254,7 +254,7 @@ internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Cal
         }
 
         return new SignedDeviceOrders(signer.Sign(new DeviceOrdersClaims(
-            deviceId, untrusted.Nonce, time.GetUtcNow().ToUnixTimeSeconds(), [.. rows.OrderByDescending(row => row.Act).ThenBy(row => row.Number).Select(row => row.SignedOrder!)])));
+            deviceId, untrusted.Nonce, time.GetUtcNow().ToUnixTimeSeconds(), [.. rows.OrderByDescending(row => row.Act == DeviceAct.Kill).ThenBy(row => row.Act).ThenBy(row => row.Number).Select(row => row.SignedOrder!)])));
     }
 
     /// <summary>
@@ -333,7 +333,7 @@ internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Cal
 
     private async Task<long> NewestNumberAsync(CancellationToken cancellationToken) => await database.DeviceOrders.MaxAsync(row => (long?)row.Number, cancellationToken) ?? 0;
 
-    private DeviceOrderRow Make(DeviceAct act, DeviceRow device, string? livePc, Policy policy) => new()
+    private DeviceOrderRow Make(DeviceAct act, DeviceRow device, string? livePc, Policy policy, string? reason = null) => new()
     {
         Id = RandomNumberGenerator.GetHexString(16, lowercase: true),
         Act = act,
@@ -345,6 +345,7 @@ internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Cal
         OrderedBy = caller.Name,
         OrderedAt = time.Now(),
         State = DeviceOrderState.Unapproved,
+        Reason = reason,
     };
 
     /// <summary>From here on the device may hear of it.</summary>
@@ -358,8 +359,8 @@ internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Cal
     {
         row.Number = number;
         row.State = DeviceOrderState.Queued;
-        row.SignedOrder = signer.Sign(new DeviceOrderClaims(row.DeviceId, row.Id, row.Act, row.LivePc, row.Mode, row.Scope, row.GraceMinutes, time.GetUtcNow().ToUnixTimeSeconds()));
-        if (row.LivePc is null && device.RevokedAt is null)
+        row.SignedOrder = signer.Sign(new DeviceOrderClaims(row.DeviceId, row.Id, row.Act, row.LivePc, row.Mode, row.Scope, row.GraceMinutes, time.GetUtcNow().ToUnixTimeSeconds(), row.Act == DeviceAct.Logs ? row.OrderedBy : null, row.Reason));
+        if (row.Act != DeviceAct.Logs && row.LivePc is null && device.RevokedAt is null)
         {
             (device.RevokedAt, row.Revoked) = (time.Now(), true);
             await audit.AddAsync(Roles.Administrator, "device.revoke", device.Id, $"{device.Name} of {device.User}", AuditResult.Done, cancellationToken);
@@ -414,12 +415,13 @@ internal sealed class DeviceOrders(NacreDatabase database, AuditTrail audit, Cal
             Mode = order.Mode,
             Scope = order.Scope,
             GraceMinutes = order.GraceMinutes,
-            OrderedBy = "",
+            OrderedBy = order.OrderedBy ?? "",
             OrderedAt = DateTimeOffset.FromUnixTimeSeconds(order.Iat),
             State = DeviceOrderState.Delivered,
             SignedOrder = signed,
+            Reason = order.Reason,
         };
-        if (order.LivePc is null)
+        if (order.Act != DeviceAct.Logs && order.LivePc is null)
         {
             device.RevokedAt ??= time.Now();
         }

@@ -7,7 +7,7 @@ namespace Nacre.Server;
 /// <summary>Checks a device's signed token against this very request.</summary>
 internal sealed class DeviceAuthenticator(NacreDatabase database, Caller caller, DeviceCertificates certificates, LastSeen lastSeen, TimeProvider time)
 {
-    /// <summary>Devices send small bodies; a larger one is not read into memory for the digest.</summary>
+    /// <summary>Devices send small bodies, but for what an endpoint's <see cref="BodyLimit"/> says; a larger one is not read into memory for the digest.</summary>
     private const int LargestBody = 64 * 1024;
 
     /// <summary>The year 9999; keeps the sums below from overflowing.</summary>
@@ -73,14 +73,15 @@ internal sealed class DeviceAuthenticator(NacreDatabase database, Caller caller,
 
     private static async Task<byte[]?> ReadBodyAsync(HttpRequest request, CancellationToken cancellationToken)
     {
-        if (request.ContentLength > LargestBody)
+        var largest = request.HttpContext.GetEndpoint()?.Metadata.GetMetadata<BodyLimit>()?.MaxRequestBodySize ?? LargestBody;
+        if (request.ContentLength > largest)
         {
             return null;
         }
 
-        var buffer = new byte[LargestBody + 1];
+        var buffer = new byte[largest + 1];
         var length = await request.Body.ReadAtLeastAsync(buffer, buffer.Length, throwOnEndOfStream: false, cancellationToken);
-        return length > LargestBody ? null : buffer[..length];
+        return length > largest ? null : buffer[..length];
     }
 }
 

@@ -80,9 +80,9 @@ internal sealed class BootSets(NacreDatabase database, Segments segments, ISegme
                 return LeaseErrors.NotEntitled;
             }
 
-            if (!(await policies.ResolveAsync(device.User, livePc.Name, deviceId, cancellationToken)).Get(Settings.TelemetryRecordStarts))
+            if ((await policies.ResolveAsync(device.User, livePc.Name, deviceId, cancellationToken)).Get(Settings.Telemetry) == TelemetryLevel.Off)
             {
-                return new Failure(ErrorCatalogue.NotEntitled, "the policy of this LivePC says that starts are not recorded");
+                return new Failure(ErrorCatalogue.NotEntitled, "the policy of this LivePC says that starts are not told ('telemetry.level')");
             }
 
             if (await FindAsync(image, version, cancellationToken) is not { } release)

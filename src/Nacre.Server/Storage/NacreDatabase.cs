@@ -86,6 +86,8 @@ internal class NacreDatabase : DbContext
 
     public DbSet<DeviceOrderRow> DeviceOrders => Set<DeviceOrderRow>();
 
+    public DbSet<DeviceLogRow> DeviceLogs => Set<DeviceLogRow>();
+
     public DbSet<GroupRow> Groups => Set<GroupRow>();
 
     public DbSet<GroupMemberRow> GroupMembers => Set<GroupMemberRow>();
@@ -325,6 +327,11 @@ internal class NacreDatabase : DbContext
             entity.HasIndex(row => row.DeviceId);
             entity.HasIndex(row => row.Number);
             entity.HasOne<DeviceRow>().WithMany().HasForeignKey(row => row.DeviceId).OnDelete(DeleteBehavior.Restrict);
+        });
+        modelBuilder.Entity<DeviceLogRow>(entity =>
+        {
+            entity.ToTable("DeviceLogs").HasKey(row => row.OrderId);
+            entity.HasOne<DeviceOrderRow>().WithMany().HasForeignKey(row => row.OrderId).OnDelete(DeleteBehavior.Restrict);
         });
         modelBuilder.Entity<GroupRow>().ToTable("Groups").HasKey(row => row.Name);
         modelBuilder.Entity<GroupMemberRow>(entity =>

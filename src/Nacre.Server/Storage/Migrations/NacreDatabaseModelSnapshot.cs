@@ -267,6 +267,23 @@ namespace Nacre.Server.Storage.Migrations
                     b.ToTable("Decisions", (string)null);
                 });
 
+            modelBuilder.Entity("Nacre.Server.DeviceLogRow", b =>
+                {
+                    b.Property<string>("OrderId")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Lines")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("ReceivedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.HasKey("OrderId");
+
+                    b.ToTable("DeviceLogs", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.DeviceOrderRow", b =>
                 {
                     b.Property<string>("Id")
@@ -314,6 +331,9 @@ namespace Nacre.Server.Storage.Migrations
 
                     b.Property<string>("OrderedBy")
                         .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Reason")
                         .HasColumnType("TEXT");
 
                     b.Property<string>("Receipt")
@@ -1148,6 +1168,15 @@ namespace Nacre.Server.Storage.Migrations
                         .WithMany()
                         .HasForeignKey("Image", "Version")
                         .OnDelete(DeleteBehavior.Cascade)
+                        .IsRequired();
+                });
+
+            modelBuilder.Entity("Nacre.Server.DeviceLogRow", b =>
+                {
+                    b.HasOne("Nacre.Server.DeviceOrderRow", null)
+                        .WithMany()
+                        .HasForeignKey("OrderId")
+                        .OnDelete(DeleteBehavior.Restrict)
                         .IsRequired();
                 });
 

@@ -296,6 +296,25 @@ namespace Nacre.Server.Storage.Postgres.Migrations
                     b.ToTable("Decisions", (string)null);
                 });
 
+            modelBuilder.Entity("Nacre.Server.DeviceLogRow", b =>
+                {
+                    b.Property<string>("OrderId")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("Lines")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long>("ReceivedAt")
+                        .HasColumnType("bigint");
+
+                    b.HasKey("OrderId");
+
+                    b.ToTable("DeviceLogs", (string)null);
+                });
+
             modelBuilder.Entity("Nacre.Server.DeviceOrderRow", b =>
                 {
                     b.Property<string>("Id")
@@ -350,6 +369,10 @@ namespace Nacre.Server.Storage.Postgres.Migrations
 
                     b.Property<string>("OrderedBy")
                         .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("Reason")
                         .HasColumnType("text")
                         .UseCollation("C");
 
@@ -1272,6 +1295,15 @@ namespace Nacre.Server.Storage.Postgres.Migrations
                         .WithMany()
                         .HasForeignKey("Image", "Version")
                         .OnDelete(DeleteBehavior.Cascade)
+                        .IsRequired();
+                });
+
+            modelBuilder.Entity("Nacre.Server.DeviceLogRow", b =>
+                {
+                    b.HasOne("Nacre.Server.DeviceOrderRow", null)
+                        .WithMany()
+                        .HasForeignKey("OrderId")
+                        .OnDelete(DeleteBehavior.Restrict)
                         .IsRequired();
                 });
 
