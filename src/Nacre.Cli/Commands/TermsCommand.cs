@@ -1,5 +1,4 @@
 using System.CommandLine;
-using Nacre.Contracts;
 using Nacre.Player.LivePcs;
 
 namespace Nacre.Cli.Commands;

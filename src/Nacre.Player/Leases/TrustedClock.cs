@@ -33,6 +33,7 @@ internal sealed class TrustedClock
     private readonly Func<long> ticks;
     private readonly long tpm;
     private KeptTime kept;
+    private long written; // the highest time in the file
 
     /// <param name="identity">This device.</param>
     /// <param name="time">The computer's clock.</param>
@@ -47,6 +48,7 @@ internal sealed class TrustedClock
 
         // A file that somebody changed says nothing, which is what removing it does too.
         kept = file.TryRead(out var read) && read is not null ? read : new KeptTime(0, 0, this.boot, this.ticks(), 0, new Dictionary<string, long>());
+        written = kept.HighWater;
         tpm = TpmClock.Read() ?? 0;
         if (kept.Tpm > 0 && tpm > kept.Tpm)
         {
@@ -74,7 +76,7 @@ internal sealed class TrustedClock
     {
         var (now, since) = (ticks(), kept.Boot == boot ? Math.Max(0, ticks() - kept.Ticks) : 0);
         var next = new KeptTime(Math.Max(kept.HighWater, time.GetUtcNow().ToUnixTimeSeconds()), kept.Server, boot, now, kept.Counted + since, kept.Overdue, tpm);
-        if (next.Boot != kept.Boot || TimeSpan.FromMilliseconds(since) >= Step || TimeSpan.FromSeconds(next.HighWater - kept.HighWater) >= Step)
+        if (next.Boot != kept.Boot || TimeSpan.FromMilliseconds(since) >= Step || TimeSpan.FromSeconds(next.HighWater - written) >= Step)
         {
             Keep(next);
         }
@@ -125,6 +127,6 @@ internal sealed class TrustedClock
     private void Keep(KeptTime value)
     {
         file.Write(value);
-        kept = value;
+        (kept, written) = (value, value.HighWater);
     }
 }
