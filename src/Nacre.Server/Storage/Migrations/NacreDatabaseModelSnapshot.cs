@@ -710,6 +710,9 @@ namespace Nacre.Server.Storage.Migrations
                     b.Property<string>("LivePc")
                         .HasColumnType("TEXT");
 
+                    b.Property<string>("AcceptedTerms")
+                        .HasColumnType("TEXT");
+
                     b.Property<long>("At")
                         .HasColumnType("INTEGER");
 

@@ -797,6 +797,10 @@ namespace Nacre.Server.Storage.Postgres.Migrations
                         .HasColumnType("text")
                         .UseCollation("C");
 
+                    b.Property<string>("AcceptedTerms")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
                     b.Property<long>("At")
                         .HasColumnType("bigint");
 
