@@ -69,7 +69,7 @@ public sealed class AutomaticUpdateTests
         await administrator.RunAsync("policy", "set", "livepc:office", "update.channel=pilot");
         const string Missing = "update.channel: 'debian-minimal' has no channel 'pilot' and follows 'stable'";
         Assert.Contains(Missing, (await administrator.RunAsync("policy", "explain", "--livepc", "office")).Output, StringComparison.Ordinal);
-        await WaitAsync(async () => (await device.RunAsync("livepc", "status", "office")).Output.Contains(Missing, StringComparison.Ordinal), 3);
+        await WaitAsync(async () => (await device.RunAsync("livepc", "status", "office")).Output.Contains(Missing, StringComparison.Ordinal), 4);
         await WaitAsync(async () => (await administrator.RunAsync("policy", "status")).Output.Contains("has no channel 'pilot'", StringComparison.Ordinal), 1);
         Assert.Contains("office: release 3 is here", (await device.RunAsync("livepc", "update", "office")).Output, StringComparison.Ordinal);
     }
