@@ -156,6 +156,9 @@ public sealed class UpdateTests : IAsyncLifetime
         await File.WriteAllTextAsync(Office.Folder.GrantPath, (await File.ReadAllTextAsync(Office["kept"], Token)).Replace("lease\":\"ey", "lease\":\"ez", StringComparison.Ordinal), Token);
         await CleanAsync();
         Assert.Equal(4, Directory.GetFiles(Office.Paths.Segments).Length);
+        await File.WriteAllTextAsync(Office.Folder.GrantPath, "{", Token);
+        await CleanAsync();
+        Assert.Equal(4, Directory.GetFiles(Office.Paths.Segments).Length);
         File.Copy(Office["kept"], Office.Folder.GrantPath, overwrite: true);
 
         // A guest that runs what its lease does not cover any more reads on.

@@ -47,7 +47,7 @@ internal sealed class CacheKeeper(PlayerPaths paths, EnrolledIdentity identity, 
             using var machine = LeftOver.Find(folder);
             var running = machine is null ? [] : folder.Machine?.Stack.Releases;
             var grant = folder.Grant;
-            if (running is null || (grant is null && machine is not null))
+            if (running is null || (grant is null && (machine is not null || File.Exists(folder.GrantPath))))
             {
                 return null;
             }
