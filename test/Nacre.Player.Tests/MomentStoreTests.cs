@@ -287,6 +287,22 @@ public sealed class MomentStoreTests : IDisposable
     }
 
     [Fact]
+    public async Task That_no_moment_was_taken_for_days_is_told_from_the_last_one_or_the_first_start_on()
+    {
+        time.Now = TimeProvider.System.GetUtcNow();
+        await using var layers = Open();
+        var policy = Policy.Of("test", PolicyDocument.Empty.With(Settings.SnapshotWarnIfNoneDays, 3));
+        Assert.Null(layers.Moments.FindOverdue(policy, null));
+        Assert.Null(layers.Moments.FindOverdue(policy, time.Now.AddDays(-2)));
+        Assert.Equal(time.Now.AddDays(-3), layers.Moments.FindOverdue(policy, time.Now.AddDays(-3)));
+        var taken = layers.Moments.Take(MomentKind.User, null).Taken;
+        Assert.Null(layers.Moments.FindOverdue(policy, time.Now.AddDays(-30)));
+        time.Now += TimeSpan.FromDays(4);
+        Assert.Equal(taken, layers.Moments.FindOverdue(policy, time.Now.AddDays(-30)));
+        Assert.Null(layers.Moments.FindOverdue(Policy.Of("test", PolicyDocument.Empty.With(Settings.SnapshotWarnIfNoneDays, 0)), time.Now.AddDays(-30)));
+    }
+
+    [Fact]
     public async Task The_longest_names_fit_a_snapshot()
     {
         await using var layers = Open();

@@ -66,9 +66,9 @@ public sealed partial class LivePcSession
             {
                 NoteMoment(moments.Take(MomentKind.Schedule, null));
             }
-
-            moments.Retain(policy);
         }
+
+        moments.Retain(policy);
 
         if (!policy.Get(Settings.LayerRetainUserApps) && kind != ImageKind.Disk)
         {

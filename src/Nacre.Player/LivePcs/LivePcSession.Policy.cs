@@ -79,8 +79,7 @@ public sealed partial class LivePcSession
             unenforceable.Add(GuestText.Line($"{Settings.UpdateChannel}: {channel}", 400));
         }
 
-        if (policy.Get(Settings.SnapshotWarnIfNoneDays) is > 0 and var days && moments is not null && isUp && !isDisposable
-            && (moments.List() is [.., var newest] ? newest.Taken : folder.InUseSince("data")) is { } last && time.GetUtcNow() - last >= TimeSpan.FromDays(days))
+        if (isUp && !isDisposable && moments?.FindOverdue(policy, folder.InUseSince("data")) is { } last)
         {
             unenforceable.Add($"{Settings.SnapshotWarnIfNoneDays}: no snapshot was taken since {last:yyyy-MM-dd}{(status.MomentProblem is { } why ? $": {GuestText.Line(why, 200)}" : "")}");
         }

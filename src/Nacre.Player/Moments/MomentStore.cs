@@ -187,6 +187,12 @@ internal sealed class MomentStore
         }
     }
 
+    /// <summary>Since when there is no newer moment, where that is longer than the policy wants to be silent about; null: all is well.</summary>
+    /// <param name="policy">What the administrator decided.</param>
+    /// <param name="inUse">Since when the layers hold anything; null: they do not yet.</param>
+    public DateTimeOffset? FindOverdue(Policy policy, DateTimeOffset? inUse) =>
+        policy.Get(Settings.SnapshotWarnIfNoneDays) is > 0 and var days && (List() is [.., var newest] ? newest.Taken : inUse) is { } last && time.GetUtcNow() - last >= TimeSpan.FromDays(days) ? last : null;
+
     /// <summary>Whether a moment is not older than so many days.</summary>
     public bool IsWithin(Moment moment, int days) => time.GetUtcNow() - moment.Taken <= TimeSpan.FromDays(days);
 
