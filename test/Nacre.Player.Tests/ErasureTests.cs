@@ -82,7 +82,18 @@ public sealed class ErasureTests : IDisposable
         var eraser = new Eraser(office.Paths, TimeProvider.System);
         var folder = office.Folder;
         using var running = folder.Hold(); // as a player that runs does
-        Assert.Equal(3, eraser.EraseKeys(Entry("office")));
+        var lab = new LivePcFolder(office.Paths, "lab");
+        ScratchKey[] keys = [folder.ScratchKey, folder.DisposableKey("data"), lab.ScratchKey, lab.DisposableKey("data")];
+        Array.ForEach(keys, key => key.Renew());
+        foreach (var volume in new[] { folder.DisposableVolume("data"), folder.Volume(KeptSystem.Layer) })
+        {
+            Directory.CreateDirectory(volume);
+            DurableFile.Write(Path.Combine(volume, "header"), "slots"u8);
+        }
+
+        Assert.Equal(3 + 2 + 2, eraser.EraseKeys(Entry("office")));
+        Assert.Equal([true, true, false, false], keys.Select(key => key.TryRead() is null));
+        Array.ForEach(keys, key => key.Forget());
         Assert.False(File.Exists(folder.GrantPath));
         Assert.False(File.Exists(Path.Combine(folder.Volume("data"), "header")));
         Assert.True(File.Exists(Path.Combine(folder.Volume("data"), "segment-1")));

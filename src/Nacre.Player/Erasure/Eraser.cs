@@ -116,9 +116,10 @@ internal sealed class Eraser
                 count += ErasedFiles.Overwrite(file) ? 1 : 0;
             }
 
-            if (paths.Memory is { } memory)
+            // Of the scratch layer, and of layers that nothing is kept of.
+            foreach (var key in paths.Memory is { } memory && Directory.Exists(memory) ? Directory.GetFiles(memory, Path.GetFileName(folder) + ".*scratch") : [])
             {
-                count += ErasedFiles.Overwrite(Path.Combine(memory, Path.GetFileName(folder) + ".scratch")) ? 1 : 0;
+                count += ErasedFiles.Overwrite(key) ? 1 : 0;
             }
         }
 

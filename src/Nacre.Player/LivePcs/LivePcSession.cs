@@ -364,9 +364,19 @@ public sealed partial class LivePcSession : IDisposable
             return (volumes.Renew(Scratch, folder.Volume(Scratch), size, folder.ScratchKey), false);
         }
 
-        // An older copy, or none in the place of one, is no reason not to start: it is made blank.
+        // An older copy, none in the place of one, or one that is damaged is no reason not to start: it is made blank.
         var known = anchors.Accepted.Count;
-        var kept = await OpenKeptSystemAsync(volumes, anchors, size, acceptOlder: true).ConfigureAwait(false);
+        Volume kept;
+        try
+        {
+            kept = await OpenKeptSystemAsync(volumes, anchors, size, acceptOlder: true).ConfigureAwait(false);
+        }
+        catch (NacreException exception) when (exception.Kind == ErrorCatalogue.VolumeDamaged)
+        {
+            Directory.Delete(folder.Volume(KeptSystem.Layer), recursive: true);
+            kept = await OpenKeptSystemAsync(volumes, anchors, size, acceptOlder: true).ConfigureAwait(false);
+        }
+
         var isToClean = anchors.Accepted.Count > known || folder.IsSystemToClean || kept.Size != size;
         system = new KeptSystem(kept, time);
         var isKept = await system.BeginAsync(isToClean ? SystemCleaning.EveryStart : cleaning, WhatLiesBelow()).ConfigureAwait(false);
