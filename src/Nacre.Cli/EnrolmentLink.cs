@@ -18,7 +18,7 @@ internal static class EnrolmentLink
     {
         if (!untrustedText.StartsWith(Start, StringComparison.OrdinalIgnoreCase))
         {
-            return (LoginCommand.Address(untrustedText), untrustedCode ?? throw new NacreException(ErrorCatalogue.UsageInvalid, "give the one-time code after the server's address, or the whole link"));
+            return (LoginCommand.Address(untrustedText), untrustedCode ?? throw new NacreException(ErrorCatalogue.UsageInvalid, "give the one-time code after the server's address, or the whole link, or sign in (--oidc, --user)"));
         }
 
         var fields = untrustedText.Length > Longest ? [] : HttpUtility.ParseQueryString(untrustedText[Start.Length..]);

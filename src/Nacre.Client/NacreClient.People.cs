@@ -59,6 +59,10 @@ public sealed partial class NacreClient
     public Task<Device> RevokeOwnDeviceAsync(string id, CancellationToken cancellationToken = default) =>
         transport.SendAsync<Device>(HttpMethod.Post, $"v1/account/devices/{Escape(id)}/revoke", null, cancellationToken);
 
+    /// <summary>Makes a one-time code with which one enrols a device of one's own within 10 minutes.</summary>
+    public Task<CreatedEnrolmentCode> CreateOwnEnrolmentCodeAsync(CancellationToken cancellationToken = default) =>
+        transport.SendAsync<CreatedEnrolmentCode>(HttpMethod.Post, "v1/account/enrolment-codes", null, cancellationToken);
+
     /// <summary>Who can sign in.</summary>
     public Task<IReadOnlyList<Person>> ListPeopleAsync(CancellationToken cancellationToken = default) => transport.GetAsync<IReadOnlyList<Person>>("v1/people", cancellationToken);
 

@@ -142,7 +142,7 @@ public static partial class Settings
             PasswordRequired, PasswordMinLength, PasswordClasses, PasswordHistory, PasswordMaxAgeDays, MaxAttempts, MaxAttemptsAction, LockIdleMinutes, LockOnHostLock, LockOnSleep, ReauthPeriodHours,
             MaxDevicesPerUser, PolicyRefreshInterval, LeaseHours, UpdateApply, UpdateDeadlineDays, UpdatePostponeMax, UpdateWindow, UpdateBandwidthKbps, UpdateHealthUnits, UpdateHealthMinutes, UpdateTries, .. OfUpdates, Prefetch, MeteredBehaviour,
             PrefetchOnBattery, .. OfLayers, SnapshotEveryHours, SnapshotKeep, SnapshotKeepDays, SnapshotWarnIfNoneDays, VmCpu, VmMemory, Telemetry, LogsEventLevel, LogsAdminReasonRequired,
-            EnrolmentApproval,
+            EnrolmentApproval, EnrolmentBySelf,
             .. OfHost,
             .. OfDevices,
             .. LeaseSettings,

@@ -58,6 +58,19 @@ public class AccountTests
         Assert.Equal(device.DeviceId, Assert.Single(await ann.ListOwnDevicesAsync()).Id);
         await FailsAsync(ErrorCatalogue.NotFound, ann.RevokeOwnDeviceAsync(bobs.DeviceId));
         Assert.True((await ann.RevokeOwnDeviceAsync(device.DeviceId)).Revoked);
+
+        // A device of one's own without an administrator's code, where the policy lets users do that, and one for oneself alone.
+        await FailsAsync(ErrorCatalogue.Forbidden, ann.CreateOwnEnrolmentCodeAsync());
+        await world.Admin.PatchPolicyAsync("organisation", new Dictionary<string, object?> { ["enrolment.bySelf"] = true });
+        var code = await ann.CreateOwnEnrolmentCodeAsync();
+        Assert.Equal(world.Time.GetUtcNow().AddMinutes(10), code.ExpiresAt);
+        Assert.True(EnrolmentCode.TryParse(code.Code, out var typed));
+        using (var key = DeviceKey.Create())
+        {
+            Assert.Equal("ann", (await world.Nobody.EnrolAsync(typed, "tablet", key)).User);
+        }
+
+        Assert.Contains((await world.Admin.GetAuditAsync(action: "enrolment-code.create")).Entries, entry => entry.Actor == "user:ann" && entry.Detail == "for ann");
         await FailsAsync(ErrorCatalogue.Forbidden, ann.ListDevicesAsync());
         var shown = Assert.Single(await ann.ListSessionsAsync());
         Assert.Equal((true, "password", "127.0.0.1"), (shown.IsThis, shown.Method, shown.Source));

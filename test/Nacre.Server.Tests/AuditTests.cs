@@ -342,6 +342,8 @@ public class AuditTests
             var codes = await DoAsync("ConfirmAuthenticator", () => ann.ConfirmAuthenticatorAsync(new OtpNet.Totp(OtpNet.Base32Encoding.ToBytes(authenticator.Secret)).ComputeTotp(world.Time.GetUtcNow().UtcDateTime)));
             secrets.AddRange([authenticator.Secret, authenticator.Uri, .. codes.Codes, .. (await DoAsync("RenewRecoveryCodes", () => ann.RenewRecoveryCodesAsync(NextPassword))).Codes]);
             await DoAsync("DisableAuthenticator", () => Nothing(ann.DisableAuthenticatorAsync(NextPassword)));
+            await world.Admin.PatchPolicyAsync("organisation", new Dictionary<string, object?> { ["enrolment.bySelf"] = true });
+            secrets.Add((await DoAsync("CreateOwnEnrolmentCode", () => ann.CreateOwnEnrolmentCodeAsync())).Code);
             await DoAsync("RevokeOwnDevice", () => ann.RevokeOwnDeviceAsync(spare.DeviceId));
             var second = await ann.SignInAsync(new SignIn("ann", NextPassword, null));
             secrets.Add(second.Token);
@@ -394,7 +396,7 @@ public class AuditTests
             ["PutReleasePolicy"] = "release-policy.put", ["PutReport"] = "release.check", ["PutSigningKey"] = "signing-key.register", ["PutTrustFile"] = "trust.put", ["RemoveAdministrator"] = "administrator.remove",
             ["RemoveEntitlement"] = "livepc.disentitle", ["RenewOnlineKey"] = "trust.online-key", ["RevokeDevice"] = "device.revoke", ["SendRecording"] = "boot-set.record", ["SendReport"] = "device.report",
             ["PutRoles"] = "administrator.roles", ["Invite"] = "person.invite", ["AcceptInvitation"] = "account.password", ["SignIn"] = "sign-in", ["ChangePassword"] = "account.password", ["BeginAuthenticator"] = "account.authenticator",
-            ["ConfirmAuthenticator"] = "account.authenticator", ["RenewRecoveryCodes"] = "account.recovery-codes", ["DisableAuthenticator"] = "account.authenticator", ["RevokeOwnDevice"] = "device.revoke", ["EndSession"] = "sign-out",
+            ["ConfirmAuthenticator"] = "account.authenticator", ["RenewRecoveryCodes"] = "account.recovery-codes", ["DisableAuthenticator"] = "account.authenticator", ["RevokeOwnDevice"] = "device.revoke", ["CreateOwnEnrolmentCode"] = "enrolment-code.create", ["EndSession"] = "sign-out",
             ["SignOut"] = "sign-out", ["EndSessions"] = "sign-out.everywhere", ["BlockPerson"] = "person.block", ["SetRetention"] = "image.retention", ["StartRollout"] = "rollout.start", ["TakeLease"] = "lease.grant", ["TrustRecording"] = "boot-set.trust", ["WithdrawOrder"] = "order.withdraw",
             ["PutRecoveryKey"] = "recovery.key", ["PutEscrow"] = "recovery.escrow", ["ReleaseEscrow"] = "recovery.release",
             ["OrderKill"] = "kill.order", ["ApproveDeviceOrder"] = "kill.approve", ["WithdrawDeviceOrder"] = "kill.withdraw", ["LiftDeviceOrder"] = "revoke.lift", ["FetchDeviceOrders"] = "revoke.deliver",

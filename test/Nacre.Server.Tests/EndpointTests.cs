@@ -32,7 +32,7 @@ public class EndpointTests
     {
         await using var world = await StartAsync();
         var endpoints = Endpoints(world).ToList();
-        Assert.Equal(123, endpoints.Count);
+        Assert.Equal(124, endpoints.Count);
         foreach (var (method, pattern, endpoint) in endpoints)
         {
             var isPublic = Public.Contains($"{method} {pattern}");

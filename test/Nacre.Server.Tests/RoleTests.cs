@@ -29,7 +29,7 @@ public class RoleTests
         ["ListAdministrators"] = [A, P, D], ["GetOpenIdProvider"] = [A, D],
 
         ["GetAccount"] = Everybody, ["ChangePassword"] = Everybody, ["BeginAuthenticator"] = Everybody, ["ConfirmAuthenticator"] = Everybody, ["DisableAuthenticator"] = Everybody, ["RenewRecoveryCodes"] = Everybody,
-        ["ListSessions"] = Everybody, ["EndSession"] = Everybody, ["EndSessions"] = Everybody, ["SignOut"] = Everybody, ["ListOwnDevices"] = [Own], ["RevokeOwnDevice"] = [Own],
+        ["ListSessions"] = Everybody, ["EndSession"] = Everybody, ["EndSessions"] = Everybody, ["SignOut"] = Everybody, ["ListOwnDevices"] = [Own], ["RevokeOwnDevice"] = [Own], ["CreateOwnEnrolmentCode"] = [Own],
         ["ListPeople"] = [A, H, D], ["Invite"] = [A, H], ["BlockPerson"] = [A, H],
 
         ["CreateUser"] = [A, H], ["ListUsers"] = [A, P, H, D], ["CreateGroup"] = [A], ["ListGroups"] = [A, H, D], ["OrderGroups"] = [A], ["RemoveGroup"] = [A], ["AddMember"] = [A], ["RemoveMember"] = [A],
@@ -85,6 +85,7 @@ public class RoleTests
 
         var (device, key, _) = await world.EnrolAsync("ann");
         await world.AllowDevicesAsync(9);
+        await world.Admin.PatchPolicyAsync("organisation", new Dictionary<string, object?> { ["enrolment.bySelf"] = true });
         var (revoked, revokedKey, _) = await world.EnrolAsync("ann");
         await world.Admin.RevokeDeviceAsync(revoked.DeviceId);
         var (foreign, foreignKey, _) = await elsewhere.EnrolAsync("ann");

@@ -20,14 +20,44 @@ internal static class SignInCommand
         {
             var address = LoginCommand.Address(parsed.GetValue(server)!);
             var authorities = await Administration.ReadAuthoritiesAsync(parsed.GetValue(LoginCommand.Authorities), cancellationToken);
-            using var client = new NacreClient(address, trust: ServerTrust.Of(authorities));
-            var signedIn = parsed.GetValue(oidc) ? await ByOpenIdAsync(client, cancellationToken)
-                : await ByPasswordAsync(client, parsed.GetValue(name) ?? Environment.UserName, parsed.GetValue(file), parsed.GetValue(code), cancellationToken);
+            var signedIn = await SignInAsync(address, authorities, parsed.GetValue(oidc) ? null : parsed.GetValue(name) ?? Environment.UserName, parsed.GetValue(file), parsed.GetValue(code), cancellationToken);
             Administration.Keep(address, signedIn.Token, authorities);
             Terminal.Result(new { signedIn.Name, signedIn.Roles, signedIn.ExpiresAt },
                 () => Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"signed in as {signedIn.Name} ({string.Join(", ", signedIn.Roles)}) until {signedIn.ExpiresAt:yyyy-MM-dd HH:mm} UTC at the latest")));
         });
         return command;
+    }
+
+    /// <summary>Signs in as a user, makes a code for a device of one's own, and signs out.</summary>
+    /// <param name="address">The server.</param>
+    /// <param name="authorities">Whose certificates are believed, PEM; null: whom this computer believes.</param>
+    /// <param name="name">Who signs in with a password; null: by OpenID Connect.</param>
+    /// <param name="file">File with the password; null: it is asked for.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    public static async Task<string> MakeOwnCodeAsync(Uri address, string? authorities, string? name, string? file, CancellationToken cancellationToken)
+    {
+        var signedIn = await SignInAsync(address, authorities, name, file, null, cancellationToken);
+        using var person = new NacreClient(address, Credential.Person(signedIn.Token), trust: ServerTrust.Of(authorities));
+        try
+        {
+            return (await person.CreateOwnEnrolmentCodeAsync(cancellationToken)).Code;
+        }
+        finally
+        {
+            await person.SignOutAsync(CancellationToken.None);
+        }
+    }
+
+    /// <param name="address">The server.</param>
+    /// <param name="authorities">Whose certificates are believed, PEM; null: whom this computer believes.</param>
+    /// <param name="name">Who signs in with a password; null: by OpenID Connect.</param>
+    /// <param name="file">File with the password; null: it is asked for.</param>
+    /// <param name="code">The second factor; null: it is asked for.</param>
+    /// <param name="cancellationToken">Stops.</param>
+    private static async Task<SignedIn> SignInAsync(Uri address, string? authorities, string? name, string? file, string? code, CancellationToken cancellationToken)
+    {
+        using var client = new NacreClient(address, trust: ServerTrust.Of(authorities));
+        return name is null ? await ByOpenIdAsync(client, cancellationToken) : await ByPasswordAsync(client, name, file, code, cancellationToken);
     }
 
     public static Command CreateSignOut()

@@ -115,10 +115,22 @@ internal static class DeviceCommands
         var code = new Argument<string?>("CODE") { Description = "The one-time code from the administrator; a link has it", Arity = ArgumentArity.ZeroOrOne };
         var key = new Option<Player.Devices.DeviceKeyPlace>("--key") { Description = "Where this device's key is made: in the TPM (tpm), which it never leaves; in a file that only you can read (file); in the TPM where there is one that can be used, else in a file (auto)", DefaultValueFactory = _ => Player.Devices.DeviceKeyPlace.Auto };
         var name = new Option<string>("--name") { Description = "What people call this device", DefaultValueFactory = _ => Environment.MachineName };
-        var command = new Command("enrol", "Enrol this device with a one-time code or a link") { server, code, name, key };
+        var oidc = new Option<bool>("--oidc") { Description = "Instead of a code: sign in by the organisation's OpenID provider, in a browser on this or any other computer, where the policy lets users enrol their own devices" };
+        var user = new Option<string?>("--user") { Description = "The same with this name and its password" };
+        var file = new Option<string?>("--password-file") { Description = "With --user: file with the password (default: it is asked for, or read from standard input)" };
+        var command = new Command("enrol", "Enrol this device: with a one-time code, a link, or by signing in") { server, code, oidc, user, file, name, key, LoginCommand.Authorities };
         command.SetAction(async (parsed, cancellationToken) =>
         {
-            var (address, typed) = EnrolmentLink.Read(parsed.GetValue(server)!, parsed.GetValue(code));
+            var isBySelf = parsed.GetValue(oidc) || parsed.GetValue(user) is not null;
+            if (isBySelf && (parsed.GetValue(code) is not null || (parsed.GetValue(oidc) && parsed.GetValue(user) is not null)))
+            {
+                throw new NacreException(ErrorCatalogue.UsageInvalid, "give a code, --oidc or --user");
+            }
+
+            var (address, typed) = isBySelf
+                ? (LoginCommand.Address(parsed.GetValue(server)!), await SignInCommand.MakeOwnCodeAsync(
+                    LoginCommand.Address(parsed.GetValue(server)!), await Administration.ReadAuthoritiesAsync(parsed.GetValue(LoginCommand.Authorities), cancellationToken), parsed.GetValue(user), parsed.GetValue(file), cancellationToken))
+                : EnrolmentLink.Read(parsed.GetValue(server)!, parsed.GetValue(code));
             var (record, waits, isInTpm) = await Player.Devices.EnrolledIdentity.EnrolAsync(Player.PlayerPaths.Open(), address, typed, parsed.GetValue(name)!, parsed.GetValue(key), cancellationToken);
             Terminal.Result(new { record.DeviceId, record.User, record.Organisation, waits, isInTpm }, () => Terminal.Line($"enrolled with {record.Organisation} for {record.User}; this device's key is in {(isInTpm ? "its TPM" : "a file")}; "
                 + (waits ? $"an administrator has to approve this device first: 'nacre device approve {record.DeviceId}'" : "'nacre livepc list' shows what you may start")));

@@ -32,7 +32,7 @@ internal sealed class Enrolment(
     NacreDatabase database, AuditTrail audit, SecretBox secrets, LeaseSigner leaseSigner, ServerCertificates servers, DeviceCertificates certificates, Policies policies, ServerOptions options, TimeProvider time)
 {
     private const int WrongProofsThatBurn = 10;
-    private const long DefaultLife = 24 * 3600, LongestLife = 30 * 24 * 3600;
+    private const long DefaultLife = 24 * 3600, LongestLife = 30 * 24 * 3600, OwnLife = 600;
 
     public async Task<Result<CreatedEnrolmentCode>> CreateCodeAsync(CreateEnrolmentCode untrusted, CancellationToken cancellationToken)
     {
@@ -72,6 +72,12 @@ internal sealed class Enrolment(
         await transaction.CommitAsync(cancellationToken);
         return new CreatedEnrolmentCode(code.Reveal(), expires);
     }
+
+    /// <summary>Makes a code for a device of the user who asks, where the policy lets users enrol their own.</summary>
+    public async Task<Result<CreatedEnrolmentCode>> CreateOwnCodeAsync(string user, CancellationToken cancellationToken) =>
+        (await policies.ResolveAsync(user, null, null, cancellationToken)).Get(Settings.EnrolmentBySelf)
+            ? await CreateCodeAsync(new CreateEnrolmentCode(user, OwnLife), cancellationToken)
+            : new Failure(ErrorCatalogue.Forbidden, $"your organisation hands out the codes for devices itself ('{Settings.EnrolmentBySelf}' is off): ask your administrator for one");
 
     public async Task<Result<EnrolledDevice>> EnrolAsync(EnrolDevice untrusted, CancellationToken cancellationToken)
     {

@@ -55,6 +55,11 @@ internal static class PeopleEndpoints
             .WithName("RevokeOwnDevice").WithSummary("Takes the permission of a device of the user who asks away: it is lost.")
             .Produces<Device>().Fails(ErrorCatalogue.NotFound);
 
+        groups.Of(Roles.User).MapPost("/account/enrolment-codes", async (Caller caller, Enrolment enrolment, CancellationToken cancellationToken) =>
+                (await enrolment.CreateOwnCodeAsync(caller.Name, cancellationToken)).ToHttp(code => TypedResults.Created((string?)null, code)))
+            .WithName("CreateOwnEnrolmentCode").WithSummary("Makes a one-time code, for 10 minutes, with which a device of the user who asks enrols, where the policy lets users do that.")
+            .Produces<CreatedEnrolmentCode>(StatusCodes.Status201Created).Fails(ErrorCatalogue.TrustMissing);
+
         groups.Of(Roles.Administrator, Roles.HelpDesk, Roles.Auditor).MapGet("/people", (Accounts accounts, CancellationToken cancellationToken) => accounts.ListAsync(cancellationToken))
             .WithName("ListPeople").WithSummary("Who can sign in, and what they may do.");
         groups.Of(Roles.Administrator, Roles.HelpDesk).MapPost("/people/{name}/invitation", async (string name, CreateInvitation body, Accounts accounts, CancellationToken cancellationToken) =>
