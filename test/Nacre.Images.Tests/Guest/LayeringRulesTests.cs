@@ -114,7 +114,7 @@ public sealed class LayeringRulesTests : IDisposable
             while [ -e "{{folder.Path}}/$number.lines" ]; do
                 case="{{folder.Path}}/$number"
                 rules="$case.rules"
-                : >"$rules"; : >"$case.said"; : >"$case.layers"
+                : >"$rules"; : >"$case.said"; : >"$case.layers"; rule_words=
                 nacre_add_rules administrator <"$case.lines"
                 while IFS= read -r path; do
                     nacre_layer_of "$path"

@@ -19,7 +19,7 @@ public sealed class StackTests : IDisposable
         guest.Write("app-00/usr/share/three", "office");
         guest.Write("applications/.nacre/root/usr/share/three", "user");
         var output = guest.Started("cat usr/share/one usr/share/two usr/share/three; echo; echo gone > usr/share/one; grep '^/ ' /run/nacre/layers; cat /run/nacre/stack /run/nacre/policy");
-        Assert.Equal("releaseofficeuser\n/ scratch overlay\nbase 1\noffice 1\napplications keep\nconflicts postpone\n", output);
+        Assert.Equal("releaseofficeuser\n/ scratch overlay\nbase 1\noffice 1\napplications keep\nconflicts postpone\ndoes quotas hidden\n", output);
         Assert.Equal("release\n", guest.Started("cat usr/share/one; echo"));
     }
 
@@ -325,6 +325,23 @@ public sealed class StackTests : IDisposable
     }
 
     [Fact]
+    public void Applications_that_the_user_has_not_are_not_there_and_nothing_else_is_touched()
+    {
+        foreach (var file in new[] { "usr/bin/paint", "usr/games/paint-game", "usr/share/applications/paint.desktop", "usr/share/paint/brush", "usr/bin/write", "etc/paint" })
+        {
+            guest.Write($"system/{file}", "content\n");
+        }
+
+        guest.Write("system/var/lib/dpkg/info/paint.list", "/.\n/usr\n/usr/bin\n/usr/bin/paint\n/usr/games/paint-game\n/usr/share/applications/paint.desktop\n/usr/share/paint/brush\n/etc/paint\n/usr/bin/../../etc/passwd\n/usr/bin/gone\n");
+        guest.Write("system/var/lib/dpkg/info/write:amd64.list", "/usr/bin/write\n");
+        guest.Write("cfg/hidden", "paint\n../../x\nunknown\n");
+        const string Look = "for file in usr/bin/paint usr/games/paint-game usr/share/applications/paint.desktop usr/share/paint/brush etc/paint usr/bin/write etc/passwd; do [ ! -e $file ] || echo $file; done";
+        Assert.Equal("usr/share/paint/brush\netc/paint\nusr/bin/write\netc/passwd\n", guest.Started(Look));
+        guest.Write("cfg/hidden", "write\n");
+        Assert.Equal("usr/bin/paint\nusr/games/paint-game\nusr/share/applications/paint.desktop\nusr/share/paint/brush\netc/paint\netc/passwd\n", guest.Started(Look));
+    }
+
+    [Fact]
     public void Without_the_users_applications_their_layer_is_left_alone()
     {
         guest.Started("mkdir opt/tool; echo tool > opt/tool/file");
@@ -333,7 +350,7 @@ public sealed class StackTests : IDisposable
 
         // As the script does where the policy says so: the disk is not mounted.
         var result = guest.Start("ls opt; echo new > opt/new; cat /run/nacre/policy", before: "umount /run/nacre/volumes/applications; rmdir /run/nacre/volumes/applications");
-        Assert.Equal((0, "applications discard\nconflicts postpone\n"), (result.ExitCode, result.Output));
+        Assert.Equal((0, "applications discard\nconflicts postpone\ndoes quotas hidden\n"), (result.ExitCode, result.Output));
         Assert.Equal(before, guest.Fingerprint());
         guest.Write("cfg/applications", "keep\n");
         Assert.Equal("tool\n", guest.Started("cat opt/tool/file; ls opt | grep new || :"));
