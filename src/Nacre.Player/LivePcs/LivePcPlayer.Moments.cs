@@ -115,11 +115,11 @@ public sealed partial class LivePcPlayer
         async layers =>
         {
             var plan = RejuvenationPlan.Of(request, layers.Moments.List(), layers.Moments.BytesNow, layers.Policy, time.GetUtcNow());
+            CleanSystem(name); // first: a rejuvenation that is interrupted is finished, and this would be forgotten
             var took = Stopwatch.StartNew();
             var before = plan.Actions.Count == 0 ? null : await layers.Moments.RejuvenateAsync(
                 request.IsUndo ? MomentKind.Undo : MomentKind.Rejuvenation, plan.Actions, request.Order).ConfigureAwait(false);
             var milliseconds = took.Elapsed.TotalMilliseconds;
-            CleanSystem(name);
             layers.Moments.Retain(layers.Policy);
             return new RejuvenationResult(plan, layers.Policy.Get(Settings.RejuvenateSnapshotBefore) ? before : null, milliseconds);
         },
