@@ -143,7 +143,7 @@ public static class NacreServer
         services.AddScoped<Caller>().AddScoped<AuditTrail>().AddScoped<Administrators>().AddScoped<Approvals>().AddScoped<Users>().AddScoped<UserGroups>().AddScoped<Policies>().AddScoped<Devices>().AddScoped<DeviceAuthenticator>().AddScoped<DeviceCertificates>().AddScoped<Enrolment>()
             .AddScoped<SigningKey>().AddScoped<TrustFiles>().AddScoped<Segments>().AddScoped<Images>().AddScoped<LivePcs>().AddScoped<Layers>().AddScoped<Following>().AddScoped<Rollouts>().AddScoped<Reports>().AddScoped<Anchors>()
             .AddScoped<Leases>().AddScoped<LeaseExtensions>().AddScoped<Orders>().AddScoped<DeviceOrders>().AddScoped<StoreKeeper>().AddScoped<Origins>().AddScoped<BootSets>().AddScoped<Recovery>().AddScoped<ReplicaToken>();
-        services.AddSingleton<DeviceBell>().AddHostedService(provider => provider.GetRequiredService<DeviceBell>());
+        services.AddSingleton<DeviceQueries>().AddSingleton<DeviceBell>().AddHostedService(provider => provider.GetRequiredService<DeviceBell>());
         services.AddSingleton<LastSeen>().AddHostedService(provider => provider.GetRequiredService<LastSeen>());
         services.AddHostedService<Startup>().AddHostedService<CodeSweeper>().AddHostedService<PeopleSweeper>().AddHostedService<StoreSweeper>().AddHostedService<RefusalSweeper>().AddHostedService<LogSweeper>();
     }

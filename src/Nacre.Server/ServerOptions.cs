@@ -154,12 +154,21 @@ public sealed record PostgresOptions
             : throw new NacreException(ErrorCatalogue.UsageInvalid, $"'{database}' is longer than a database's name can be: choose a shorter name, or name a database with --postgres-file");
     }
 
+    /// <summary>Statements that a connection keeps parsed; the server's own are fewer. Zero in the connection string is for a pooler between, which may know none.</summary>
+    private const int MostPrepared = 500;
+
     internal NpgsqlDataSource Open()
     {
         var parsed = Parse()!;
         parsed.ApplicationName ??= "nacre";
         parsed.IncludeErrorDetail = false; // would put values of rows into messages
         parsed.Multiplexing = false; // locks belong to a connection
+        parsed.NoResetOnClose = true; // no session is left changed: every request would pay for it
+        if (!parsed.ShouldSerialize("Max Auto Prepare")) // not stated
+        {
+            parsed.MaxAutoPrepare = MostPrepared;
+        }
+
         return NpgsqlDataSource.Create(parsed);
     }
 

@@ -37,6 +37,7 @@ public sealed class EnrolCommandTests : IDisposable
         Assert.Contains("ann", await DoneAsync("device", "list"), StringComparison.Ordinal); // still as the administrator
         Assert.Equal(0, (await NacreProgram.JsonAsync(folder, "user", "people")).EnumerateArray().Single(one => one.GetProperty("name").GetString() == "ann").GetProperty("sessions").GetInt32());
         await RefusedAsync(ErrorCatalogue.AlreadyEnrolled, enrol);
+        await RefusedAsync(ErrorCatalogue.AlreadyEnrolled, "device", "enrol", url, "--user", "ann", "--password-file", folder["wrong"]); // said before anybody signs in
     }
 
     private async Task<string> DoneAsync(params string[] arguments)

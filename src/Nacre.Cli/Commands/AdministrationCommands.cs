@@ -127,11 +127,13 @@ internal static class DeviceCommands
                 throw new NacreException(ErrorCatalogue.UsageInvalid, "give a code, --oidc or --user");
             }
 
+            var paths = Player.PlayerPaths.Open();
+            Player.Devices.EnrolledIdentity.RequireNone(paths); // before anybody signs in for nothing
             var (address, typed) = isBySelf
                 ? (LoginCommand.Address(parsed.GetValue(server)!), await SignInCommand.MakeOwnCodeAsync(
                     LoginCommand.Address(parsed.GetValue(server)!), await Administration.ReadAuthoritiesAsync(parsed.GetValue(LoginCommand.Authorities), cancellationToken), parsed.GetValue(user), parsed.GetValue(file), cancellationToken))
                 : EnrolmentLink.Read(parsed.GetValue(server)!, parsed.GetValue(code));
-            var (record, waits, isInTpm) = await Player.Devices.EnrolledIdentity.EnrolAsync(Player.PlayerPaths.Open(), address, typed, parsed.GetValue(name)!, parsed.GetValue(key), cancellationToken);
+            var (record, waits, isInTpm) = await Player.Devices.EnrolledIdentity.EnrolAsync(paths, address, typed, parsed.GetValue(name)!, parsed.GetValue(key), cancellationToken);
             Terminal.Result(new { record.DeviceId, record.User, record.Organisation, waits, isInTpm }, () => Terminal.Line($"enrolled with {record.Organisation} for {record.User}; this device's key is in {(isInTpm ? "its TPM" : "a file")}; "
                 + (waits ? $"an administrator has to approve this device first: 'nacre device approve {record.DeviceId}'" : "'nacre livepc list' shows what you may start")));
         });
@@ -243,7 +245,7 @@ internal static class DeviceCommands
         command.SetAction(async (parsed, cancellationToken) =>
         {
             using var client = Administration.Connect();
-            LivePcCommands.ShowReports(await client.ListReportsAsync(parsed.GetValue(id), null, cancellationToken));
+            LivePcAdministrationCommands.ShowReports(await client.ListReportsAsync(parsed.GetValue(id), null, cancellationToken));
         });
         return command;
     }

@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using System.Text.Json;
 using Nacre.Contracts;
 using Nacre.Player;
 using Nacre.Player.LivePcs;
@@ -9,7 +8,7 @@ using Nacre.Player.UserPackages;
 
 namespace Nacre.Cli.Commands;
 
-/// <summary><c>nacre livepc</c>: what a person does with a LivePC, and how an administrator defines one.</summary>
+/// <summary><c>nacre livepc</c>: what a person does with a LivePC on this device; <see cref="LivePcAdministrationCommands"/> has what administrators do.</summary>
 internal static class LivePcCommands
 {
     internal static readonly Argument<string> Name = new("LIVEPC") { Description = "The LivePC's name" };
@@ -35,7 +34,9 @@ internal static class LivePcCommands
     {
         Passwords.File, Passwords.NewFile, PasswordCommands.Create(), Lock(), Unlock(), Forget(),
         List(), Start(), Stop(), Status(), LogCommands.Show(), Extend(), Update(), Rollback(), Postpone(), TermsCommand.Create(), RejuvenationCommands.Rejuvenate(), RejuvenationCommands.Undo(), SnapshotCommands.Create(), Contact(),
-        Console(), Screenshot(), Execute(), DeviceAccessCommands.Usb(), DeviceAccessCommands.Clipboard(), Define(), Entitle(), Withdraw(), Layers(), Reports(), Starts(), OrderCommands.Order(), OrderCommands.List(),
+        Console(), Screenshot(), Execute(), DeviceAccessCommands.Usb(), DeviceAccessCommands.Clipboard(),
+        LivePcAdministrationCommands.Define(), LivePcAdministrationCommands.Entitle(), LivePcAdministrationCommands.Withdraw(), LivePcAdministrationCommands.Layers(),
+        LivePcAdministrationCommands.Reports(), LivePcAdministrationCommands.Starts(), OrderCommands.Order(), OrderCommands.List(),
     };
 
     internal static LivePcPlayer Player() => new(PlayerPaths.Open(), new Passwords(), TimeProvider.System);
@@ -500,143 +501,11 @@ internal static class LivePcCommands
         return command;
     }
 
-    private static Command Define()
-    {
-        var image = new Option<string>("--image") { Description = "The golden image", Required = true };
-        var channel = new Option<string?>("--channel") { Description = "The channel that it follows (default: stable)" };
-        var command = new Command("create", "Define a LivePC on the server (administrators)") { Name, image, channel };
-        command.SetAction(async (parsed, cancellationToken) =>
-        {
-            using var client = Administration.Connect();
-            var livePc = await client.CreateLivePcAsync(new CreateLivePc(parsed.GetValue(Name)!, parsed.GetValue(image)!, parsed.GetValue(channel)), cancellationToken);
-            Terminal.Result(livePc, () => Terminal.Line($"{livePc.Name}: {livePc.Image}, channel {livePc.Channel}"));
-        });
-        return command;
-    }
-
     private static string With(IReadOnlyList<string> layers) => layers.Count == 0 ? "" : $" with {string.Join(", ", layers)}";
 
     private static string Words(LayerChange layer) => layer.From is null ? $"application layer {layer.Image} {layer.To} is added"
         : layer.To is null ? $"application layer {layer.Image} is removed"
         : $"application layer {layer.Image}: release {layer.From} to {layer.To}";
-
-    private static Command Layers()
-    {
-        var layers = new Argument<string[]>("APP[:CHANNEL]") { Description = "The application layers, lowest first, each with its channel (default: stable); none of them: show", Arity = ArgumentArity.ZeroOrMore };
-        var none = new Option<bool>("--none") { Description = "Take all application layers out" };
-        var command = new Command("layers", "Set the application layers of a LivePC, in order, or show them (administrators); devices take them with their next update") { Name, layers, none };
-        command.SetAction(async (parsed, cancellationToken) =>
-        {
-            var name = parsed.GetValue(Name)!;
-            var wanted = parsed.GetValue(layers) ?? [];
-            if (parsed.GetValue(none) && wanted.Length > 0)
-            {
-                throw new NacreException(ErrorCatalogue.UsageInvalid, "give either application layers or --none");
-            }
-
-            var choices = wanted.Select(word => word.Split(':', 2)).Select(parts => new LayerChoice(parts[0], parts.Length == 2 ? parts[1] : null)).ToList();
-            using var client = Administration.Connect();
-            var stack = wanted.Length == 0 && !parsed.GetValue(none)
-                ? await client.GetLayersAsync(name, cancellationToken)
-                : await client.PutLayersAsync(name, choices, cancellationToken);
-            Terminal.Result(stack, () =>
-            {
-                Terminal.Table(["POSITION", "IMAGE", "CHANNEL", "RELEASE"], stack.Layers.Prepend(new StackedLayer(stack.Image, stack.Channel, stack.Version))
-                    .Select((layer, position) => new[] { position == 0 ? "system" : $"{position}", layer.Image, layer.Channel, layer.Version is { } version ? $"{version}" : "-" }));
-                foreach (var conflict in stack.Conflicts)
-                {
-                    Terminal.Line($"conflict: {conflict.Path}: brought by {string.Join(", ", conflict.Layers)}; {conflict.Winner} wins");
-                }
-
-                foreach (var warning in stack.Warnings)
-                {
-                    Terminal.Line($"warning: {warning}");
-                }
-            });
-        });
-        return command;
-    }
-
-    private static Command Reports()
-    {
-        var command = new Command("reports", "Show what devices reported about a LivePC's corporate layers (administrators)") { Name };
-        command.SetAction(async (parsed, cancellationToken) =>
-        {
-            using var client = Administration.Connect();
-            ShowReports(await client.ListReportsAsync(null, parsed.GetValue(Name)!, cancellationToken));
-        });
-        return command;
-    }
-
-    private static Command Starts()
-    {
-        var command = new Command("starts", "Show which releases really started on which devices, and which did not (administrators)") { Name };
-        command.SetAction(async (parsed, cancellationToken) =>
-        {
-            using var client = Administration.Connect();
-            var starts = await client.ListStartsAsync(parsed.GetValue(Name)!, cancellationToken);
-            Terminal.Result(starts, () => Terminal.Table(["DEVICE", "RELEASE", "HEALTHY (UTC)", "FAILED (UTC)"], starts.Select(start => new[]
-            {
-                start.Device, start.Release.ToString(), At(start.HealthyAt), At(start.FailedAt),
-            })));
-            static string At(DateTimeOffset? time) => time?.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture) ?? "-";
-        });
-        return command;
-    }
-
-    /// <summary>Shows reports, the newest first.</summary>
-    internal static void ShowReports(IReadOnlyList<DeviceReport> reports) => Terminal.Result(reports, () =>
-    {
-        foreach (var (device, livePc, _, report) in reports)
-        {
-            var kind = JsonSerializer.Serialize(report.Kind, ContractJson.Options).Trim('"');
-            Terminal.Line(string.Create(CultureInfo.InvariantCulture, $"{report.At:yyyy-MM-dd HH:mm} UTC, device {device}, {livePc}, {kind}: {string.Join(", ", report.Stack)}"));
-            Terminal.Line($"  {report.Reason}");
-            foreach (var line in report.Console.Split('\n', StringSplitOptions.RemoveEmptyEntries))
-            {
-                Terminal.Line($"    {line.Trim()}");
-            }
-        }
-    });
-
-
-    private static async Task<byte[]> ReadAsync(string path, CancellationToken cancellationToken)
-    {
-        try
-        {
-            return await File.ReadAllBytesAsync(path, cancellationToken);
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-        {
-            throw new NacreException(ErrorCatalogue.FileAccess, $"'{path}': {exception.Message}", exception);
-        }
-    }
-
-    private static Command Entitle()
-    {
-        var user = new Argument<string>("USER") { Description = "Who may run it" };
-        var command = new Command("entitle", "Let a user run a LivePC (administrators)") { Name, user };
-        command.SetAction(async (parsed, cancellationToken) =>
-        {
-            using var client = Administration.Connect();
-            await client.EntitleAsync(parsed.GetValue(Name)!, parsed.GetValue(user)!, cancellationToken);
-            Terminal.Note($"{parsed.GetValue(user)} may run {parsed.GetValue(Name)}");
-        });
-        return command;
-    }
-
-    private static Command Withdraw()
-    {
-        var user = new Argument<string>("USER") { Description = "Who may no longer run it" };
-        var command = new Command("withdraw", "Take a user's permission away; a lease that is out runs down (administrators)") { Name, user };
-        command.SetAction(async (parsed, cancellationToken) =>
-        {
-            using var client = Administration.Connect();
-            await client.RemoveEntitlementAsync(parsed.GetValue(Name)!, parsed.GetValue(user)!, cancellationToken);
-            Terminal.Note($"{parsed.GetValue(user)} gets no new lease for {parsed.GetValue(Name)}");
-        });
-        return command;
-    }
 
     private static string? Viewer() => (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':')
         .Select(folder => Path.Combine(folder, "vncviewer")).FirstOrDefault(File.Exists);

@@ -48,6 +48,16 @@ public sealed class EnrolledIdentity : IDisposable
     /// <summary>The device's key.</summary>
     public DeviceKey Key { get; }
 
+    /// <summary>Makes sure that this device is not enrolled.</summary>
+    /// <exception cref="NacreException">AlreadyEnrolled.</exception>
+    public static void RequireNone(PlayerPaths paths)
+    {
+        if (File.Exists(RecordPath(paths)))
+        {
+            throw new NacreException(ErrorCatalogue.AlreadyEnrolled, "this device is enrolled already");
+        }
+    }
+
     /// <summary>Enrols this device.</summary>
     /// <param name="paths">The player's folders.</param>
     /// <param name="server">The server's address.</param>
@@ -60,11 +70,7 @@ public sealed class EnrolledIdentity : IDisposable
     public static async Task<(DeviceRecord Record, bool Waits, bool IsInTpm)> EnrolAsync(
         PlayerPaths paths, Uri server, string untrustedCode, string deviceName, DeviceKeyPlace place, CancellationToken cancellationToken)
     {
-        if (File.Exists(RecordPath(paths)))
-        {
-            throw new NacreException(ErrorCatalogue.AlreadyEnrolled, "this device is enrolled already");
-        }
-
+        RequireNone(paths);
         if (!EnrolmentCode.TryParse(untrustedCode, out var code))
         {
             throw new NacreException(ErrorCatalogue.EnrolmentCodeWrong, "an enrolment code has 24 letters and digits");

@@ -1,11 +1,10 @@
 using System.Globalization;
-using Microsoft.EntityFrameworkCore;
 using Nacre.Contracts;
 
 namespace Nacre.Server;
 
 /// <summary>Checks a device's signed token against this very request.</summary>
-internal sealed class DeviceAuthenticator(NacreDatabase database, Caller caller, DeviceCertificates certificates, LastSeen lastSeen, TimeProvider time)
+internal sealed class DeviceAuthenticator(NacreDatabase database, Caller caller, DeviceCertificates certificates, LastSeen lastSeen, DeviceQueries queries, TimeProvider time)
 {
     /// <summary>Devices send small bodies, but for what an endpoint's <see cref="BodyLimit"/> says; a larger one is not read into memory for the digest.</summary>
     private const int LargestBody = 64 * 1024;
@@ -20,7 +19,7 @@ internal sealed class DeviceAuthenticator(NacreDatabase database, Caller caller,
             return DeviceErrors.TokenInvalid;
         }
 
-        var device = await database.Devices.AsNoTracking().SingleOrDefaultAsync(row => row.Id == untrustedId, cancellationToken);
+        var device = await queries.FindAsync(database, untrustedId, cancellationToken);
         if (device is null || !Jws.TryVerify(untrustedToken, device.PublicKey, DeviceToken.Type, out var payload)
             || !Jws.TryRead<DeviceToken>(payload, out var token))
         {

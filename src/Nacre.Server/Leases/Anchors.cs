@@ -33,12 +33,16 @@ internal sealed class Anchors(NacreDatabase database, AuditTrail audit)
         $"'anchors' must have at most {MostLayers} layers, each once, with a layer's name, an epoch of 1 or more and a position that is not negative; what one replaces must be of the same layer and an earlier epoch");
 
     /// <summary>Takes what a device says of its layers, inside the caller's transaction, and returns what is known then.</summary>
+    /// <param name="deviceId">The device.</param>
+    /// <param name="livePc">Its LivePC.</param>
+    /// <param name="untrusted">What it says.</param>
+    /// <param name="known">All that is known of them, read in the same transaction.</param>
+    /// <param name="cancellationToken">Ends it.</param>
     public async Task<Result<IReadOnlyList<LayerAnchor>>> StateAsync(
-        string deviceId, string livePc, IReadOnlyList<StatedAnchor>? untrusted, CancellationToken cancellationToken)
+        string deviceId, string livePc, IReadOnlyList<StatedAnchor>? untrusted, IEnumerable<AnchorRow> known, CancellationToken cancellationToken)
     {
         untrusted ??= [];
-        var rows = await database.Anchors.Where(row => row.DeviceId == deviceId && row.LivePc == livePc)
-            .ToDictionaryAsync(row => row.Layer, StringComparer.Ordinal, cancellationToken);
+        var rows = known.ToDictionary(row => row.Layer, StringComparer.Ordinal);
         if (untrusted.Count > MostLayers || !untrusted.All(IsValid) || untrusted.DistinctBy(one => one.Anchor.Layer).Count() != untrusted.Count
             || untrusted.Select(one => one.Anchor.Layer).Union(rows.Keys).Count() > MostLayers)
         {

@@ -45,8 +45,9 @@ internal sealed class LeasedReleaseRow
     public required int Version { get; init; }
 }
 
-/// <summary>What may be news for a device; <c>WasOrdered</c>: whether there ever was a revoke or kill for it.</summary>
-internal sealed record News(bool IsRevoked, bool IsEntitled, string Revision, bool IsRollingOut, bool WasOrdered, bool IsToRejuvenate);
+/// <summary>What may be news for a device, all that it asks each hour; <c>WasOrdered</c>: whether there ever was a revoke or kill for it; <c>Anchors</c>: what is known of its
+/// layers.</summary>
+internal sealed record News(bool IsRevoked, bool IsEntitled, string Revision, bool IsRollingOut, bool WasOrdered, bool IsToRejuvenate, List<AnchorRow> Anchors);
 
 internal static class LeaseErrors
 {
@@ -68,7 +69,7 @@ internal static class LeaseErrors
 
 internal sealed class Leases(
     NacreDatabase database, AuditTrail audit, Anchors anchors, Layers layers, Following following, Rollouts rollouts, Origins origins, SecretBox secrets, LeaseSigner signer, Policies policies,
-    BootSets bootSets, Recovery recovery, TimeProvider time)
+    BootSets bootSets, Recovery recovery, DeviceQueries queries, TimeProvider time)
 {
     private const int LongestNonce = 64;
 
@@ -117,7 +118,7 @@ internal sealed class Leases(
         }
 
         await using var transaction = await database.BeginWriteAsync(cancellationToken);
-        var device = await database.Devices.AsNoTracking().SingleAsync(row => row.Id == deviceId, cancellationToken);
+        var device = (await queries.FindAsync(database, deviceId, cancellationToken))!;
         if (device.RevokedAt is not null)
         {
             return DeviceErrors.Revoked; // revoked since the token was checked
@@ -160,7 +161,7 @@ internal sealed class Leases(
             return missing;
         }
 
-        var known = await anchors.StateAsync(device.Id, livePc.Name, untrusted.Anchors, cancellationToken);
+        var known = await anchors.StateAsync(device.Id, livePc.Name, untrusted.Anchors, await database.Anchors.Where(row => row.DeviceId == device.Id && row.LivePc == livePc.Name).ToListAsync(cancellationToken), cancellationToken);
         if (known.Failure is { } failure)
         {
             return failure;
@@ -277,7 +278,7 @@ internal sealed class Leases(
         }
 
         await using var transaction = await database.BeginWriteAsync(cancellationToken);
-        var found = await News(deviceId, untrustedName).SingleAsync(cancellationToken);
+        var found = await queries.NewsAsync(database, deviceId, untrustedName, cancellationToken);
         if (found.IsRevoked)
         {
             return DeviceErrors.Revoked;
@@ -288,7 +289,7 @@ internal sealed class Leases(
             return LeaseErrors.NotEntitled;
         }
 
-        var known = await anchors.StateAsync(deviceId, untrustedName, untrusted.Anchors, cancellationToken);
+        var known = await anchors.StateAsync(deviceId, untrustedName, untrusted.Anchors, found.Anchors, cancellationToken);
         if (known.Failure is { } failure)
         {
             return failure;
@@ -302,15 +303,6 @@ internal sealed class Leases(
         var hasOrders = found.IsToRejuvenate || (found.WasOrdered && await DeviceOrders.HasOpenAsync(database, deviceId, cancellationToken));
         return new SignedAnchors(signer.Sign(new AnchorClaims(deviceId, untrustedName, untrusted.Nonce, known.Value, isCurrent, hasOrders)));
     }
-
-    /// <summary>What each device asks each hour, in one query.</summary>
-    private IQueryable<News> News(string deviceId, string livePc) => database.Devices.Where(row => row.Id == deviceId).Select(device => new News(
-        device.RevokedAt != null,
-        database.Entitlements.Any(row => row.LivePc == livePc && row.User == device.User),
-        database.Settings.Where(row => row.Name == Revision.Setting).Select(row => row.Value).First(),
-        database.Rollouts.Any(row => row.State == RolloutState.Running),
-        database.DeviceOrders.Any(row => row.DeviceId == deviceId),
-        database.Orders.Any(row => row.DeviceId == deviceId && row.LivePc == livePc && row.State == OrderState.Waiting)));
 
     private Task<LivePcRow?> FindAsync(string untrustedName, string user, CancellationToken cancellationToken) => database.LivePcs.AsNoTracking().SingleOrDefaultAsync(
         row => row.Name == untrustedName && database.Entitlements.Any(one => one.LivePc == row.Name && one.User == user), cancellationToken);

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using Microsoft.EntityFrameworkCore;
@@ -15,6 +16,9 @@ internal sealed class Authority(SecretBox secrets, TimeProvider time) : IDisposa
     /// <summary>Certificates begin earlier than they are made: the clocks of devices may be behind.</summary>
     private static readonly TimeSpan Earlier = TimeSpan.FromDays(1);
     private readonly Lock gate = new();
+
+    /// <summary>What it vouched for, for as long as the connections last that showed it: a device asks often on one.</summary>
+    private readonly ConditionalWeakTable<X509Certificate2, string> vouched = [];
     private ECDsa? key;
     private X509Certificate2? certificate;
 
@@ -66,17 +70,31 @@ internal sealed class Authority(SecretBox secrets, TimeProvider time) : IDisposa
     /// <summary>Whether this authority certified it for that purpose, and its time is now.</summary>
     public bool Vouches(X509Certificate2 untrusted, string purpose, out bool isOver)
     {
+        var now = time.Now();
+        if (vouched.TryGetValue(untrusted, out var before) && before == purpose && IsTime(untrusted, now) && IsTime(Certificate, now))
+        {
+            isOver = false;
+            return true;
+        }
+
         using var chain = new X509Chain();
         chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
         chain.ChainPolicy.CustomTrustStore.Add(Certificate);
         chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck; // what was taken back is in the database
         chain.ChainPolicy.DisableCertificateDownloads = true;
-        chain.ChainPolicy.VerificationTime = time.Now().UtcDateTime;
+        chain.ChainPolicy.VerificationTime = now.UtcDateTime;
         chain.ChainPolicy.ApplicationPolicy.Add(new Oid(purpose));
         var good = chain.Build(untrusted);
         isOver = !good && chain.ChainStatus.All(status => status.Status == X509ChainStatusFlags.NotTimeValid);
+        if (good)
+        {
+            vouched.AddOrUpdate(untrusted, purpose);
+        }
+
         return good;
     }
+
+    private static bool IsTime(X509Certificate2 certificate, DateTimeOffset now) => now >= certificate.NotBefore && now < certificate.NotAfter;
 
     public void Dispose()
     {

@@ -1,3 +1,4 @@
+using System.Data;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Design;
 using Microsoft.EntityFrameworkCore.Storage;
@@ -17,7 +18,7 @@ internal sealed class PostgresDatabase(DbContextOptions<PostgresDatabase> option
         var transaction = await Database.BeginTransactionAsync(cancellationToken);
         try
         {
-            await Database.ExecuteSqlAsync($"SET LOCAL idle_in_transaction_session_timeout = '5min'; SELECT pg_advisory_xact_lock({WriteLock})", cancellationToken);
+            await Database.ExecuteSqlAsync($"SELECT set_config('idle_in_transaction_session_timeout', '5min', true), pg_advisory_xact_lock({WriteLock})", cancellationToken);
             return transaction;
         }
         catch
@@ -37,10 +38,15 @@ internal sealed class PostgresDatabase(DbContextOptions<PostgresDatabase> option
             await Database.ExecuteSqlAsync($"SELECT pg_advisory_lock({MigrationLock})", cancellationToken);
             await MigrateAsync(cancellationToken);
             await Database.ExecuteSqlRawAsync(Revision.Postgres(), cancellationToken);
-            await Database.ExecuteSqlAsync($"SELECT pg_advisory_unlock({MigrationLock})", cancellationToken);
         }
         finally
         {
+            // A connection goes back as it is, with what it has locked; one that is gone has nothing.
+            if (Database.GetDbConnection().State == ConnectionState.Open)
+            {
+                await Database.ExecuteSqlAsync($"SELECT pg_advisory_unlock({MigrationLock})", CancellationToken.None);
+            }
+
             await Database.CloseConnectionAsync();
             Database.SetCommandTimeout(null);
         }
