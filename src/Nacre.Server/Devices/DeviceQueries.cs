@@ -17,7 +17,7 @@ internal sealed class DeviceQueries
             database.Rollouts.Any(row => row.State == RolloutState.Running),
             database.DeviceOrders.Any(row => row.DeviceId == deviceId),
             database.Orders.Any(row => row.DeviceId == deviceId && row.LivePc == livePc && row.State == OrderState.Waiting),
-            database.Anchors.Where(row => row.DeviceId == deviceId && row.LivePc == livePc).ToList())).Single());
+            database.Anchors.Where(row => row.DeviceId == device.Id && row.LivePc == livePc).ToList())).Single());
 
     /// <summary>A device as it is in the database now; null: there is none.</summary>
     public Task<DeviceRow?> FindAsync(NacreDatabase database, string id, CancellationToken cancellationToken) => device(database, id, cancellationToken);
