@@ -154,8 +154,9 @@ public sealed record PostgresOptions
             : throw new NacreException(ErrorCatalogue.UsageInvalid, $"'{database}' is longer than a database's name can be: choose a shorter name, or name a database with --postgres-file");
     }
 
-    /// <summary>Statements that a connection keeps parsed; the server's own are fewer. Zero in the connection string is for a pooler between, which may know none.</summary>
-    private const int MostPrepared = 500;
+    /// <summary>Statements that a connection keeps parsed, the oldest leaving first: more than what devices ask all day, and few enough for the memory of the database's processes.
+    /// Zero in the connection string is for a pooler between that loses them.</summary>
+    private const int MostPrepared = 100;
 
     internal NpgsqlDataSource Open()
     {
