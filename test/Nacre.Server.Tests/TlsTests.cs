@@ -145,7 +145,11 @@ public class TlsTests
             await FailsAsync(ErrorCatalogue.DeviceRevoked, RenewAsync(client));
         }
 
+        // And one whose time ends while its connection stays.
+        using var staying = world.As(bob.Device, bob.Key, bob.Certificate);
+        Assert.Empty(await staying.ListEntitledLivePcsAsync());
         world.Time.Advance(TimeSpan.FromDays(91));
+        await FailsAsync(ErrorCatalogue.CertificateRefused, staying.ListEntitledLivePcsAsync());
         Assert.Contains("ended on", (await ProblemAsync(await AskAsync(world, bob, bob.Certificate), ErrorCatalogue.CertificateRefused)).Detail, StringComparison.Ordinal);
     }
 
