@@ -60,7 +60,7 @@ public sealed class DevicePolicyTests
         await File.WriteAllTextAsync(mark, "", TestContext.Current.CancellationToken);
         var started = await device.RunAsync("livepc", "start", "office");
         Assert.Contains("this computer: host.avRequired: ", started.Output, StringComparison.Ordinal); // warned
-        await UntilAsync(async () => Checks(await administrator.RunAsync("policy", "status", "--json")).Single(check => check.Item1 == "host.scripts mark").Item2, "passed"); // said once the guest was asked what it can do
+        await UntilAsync(async () => Checks(await administrator.RunAsync("policy", "status", "--json")).Single(check => check.Check == "host.scripts mark").Outcome, "passed"); // said once the guest was asked what it can do
 
         // Name, time zone and sound, as the guest sees them.
         Assert.Matches("^WS-[0-9a-f]{8}$", (await organisation.InGuestAsync("hostname")).Trim());

@@ -3,7 +3,8 @@ using Nacre.Contracts;
 
 namespace Nacre.Server;
 
-/// <summary>What devices ask all day, with the queries compiled once: to look at one anew costs as much as to carry it out. One for each kind of database.</summary>
+/// <summary>What devices ask all day, with the queries compiled once, where EF would look each one up by its expression every time. A compiled query belongs to one model: each organisation's
+/// services have their own.</summary>
 internal sealed class DeviceQueries
 {
     private readonly Func<NacreDatabase, string, CancellationToken, Task<DeviceRow?>> device = EF.CompileAsyncQuery(

@@ -161,7 +161,8 @@ internal sealed class Leases(
             return missing;
         }
 
-        var known = await anchors.StateAsync(device.Id, livePc.Name, untrusted.Anchors, await database.Anchors.Where(row => row.DeviceId == device.Id && row.LivePc == livePc.Name).ToListAsync(cancellationToken), cancellationToken);
+        var before = await database.Anchors.Where(row => row.DeviceId == device.Id && row.LivePc == livePc.Name).ToListAsync(cancellationToken);
+        var known = await anchors.StateAsync(device.Id, livePc.Name, untrusted.Anchors, before, cancellationToken);
         if (known.Failure is { } failure)
         {
             return failure;
